@@ -6,7 +6,7 @@ use serde::Serialize;
 use vcmanifests::Object;
 use vcterminal::{Text, tell, tell_text};
 
-use crate::rollout::{Change, Kept, Outcomes, Plan, Progress, Ready, Step, title};
+use crate::rollout::{Change, FieldChange, Kept, Outcomes, Plan, Progress, Ready, Step, title};
 
 /// What a document says of a rollout, complete or not.
 #[derive(Debug, Serialize)]
@@ -103,6 +103,13 @@ pub(super) fn describe(title: &str, change: &Change) -> Text {
         Change::Recreated(fields) => ("recreated (deleted, then created)", &fields[..]),
     };
     let mut text = Text::of(format_args!("{title} {word}"));
+    text.text(&describe_fields(fields));
+    text
+}
+
+/// One line for every field that differs.
+pub(super) fn describe_fields(fields: &[FieldChange]) -> Text {
+    let mut text = Text::default();
     for field in fields {
         let [from, to] = [&field.from, &field.to].map(|value| short(value.as_deref().unwrap_or("(none)")));
         text.line(format_args!("    {}: {from} -> {to}", field.field));

@@ -95,6 +95,11 @@ impl Images {
         names.filter(|name| !known.iter().any(|full| vcstore::is_short_for(full, name)))
     }
 
+    /// Whether no image is named, so that all are meant.
+    pub(super) fn are_all(&self) -> bool {
+        self.images.is_empty()
+    }
+
     /// Whether an image with this full name is requested.
     pub(super) fn mean(&self, full: &str) -> bool {
         self.images.is_empty() || self.images.iter().any(|name| vcstore::is_short_for(full, name))

@@ -51,7 +51,12 @@ impl Difference {
         self.kept.is_none() && (self.change != Change::Unchanged || !self.conflicts.is_empty())
     }
 
-    fn new(object: &Object, change: Change) -> Self {
+    /// Whether it is the difference of this object.
+    pub(super) fn is_of(&self, object: &Object) -> bool {
+        self.kind == object.kind() && self.name == object.name() && self.namespace.as_deref() == object.namespace()
+    }
+
+    pub(super) fn new(object: &Object, change: Change) -> Self {
         Self {
             kind: object.kind().to_owned(),
             name: object.name().to_owned(),

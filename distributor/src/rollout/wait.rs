@@ -19,7 +19,7 @@ use vcmanifests::Object;
 
 use super::error::{Error, Outcome};
 use super::evidence::{self, Cause};
-use super::plan::{api, title};
+use super::plan::{api, read, title};
 use super::ready::{self, Readiness};
 use super::{Progress, webhooks};
 use crate::cluster::{Cluster, WATCH_SECONDS};
@@ -159,6 +159,20 @@ fn watch<'a>(cluster: &'a Cluster, target: &'a WaitTarget<'a>) -> Option<Watch<'
         }
     });
     Some(states.boxed())
+}
+
+/// How far an object is now.
+pub(super) async fn readiness(cluster: &Cluster, object: &Object) -> Result<Readiness, Error> {
+    let Some(found) = read(cluster, object).await? else {
+        return Ok(Readiness::Failed("it does not exist".to_owned()));
+    };
+    if ready::by_being_there(object.api_version(), object.kind()) {
+        return Ok(Readiness::Ready("there".to_owned()));
+    }
+    if webhooks::is_configuration(object) {
+        return Ok(webhooks::configuration(cluster, &found).await);
+    }
+    Ok(judge(cluster, object, found, None).await)
 }
 
 /// How far an object is, as it was found.

@@ -43,7 +43,8 @@ pub(super) fn watch<'a>(cluster: &'a Cluster, object: &'a Object) -> Watch<'a> {
     states.boxed()
 }
 
-async fn configuration(cluster: &Cluster, found: &DynamicObject) -> Readiness {
+/// Whether the webhooks of a configuration answer now.
+pub(super) async fn configuration(cluster: &Cluster, found: &DynamicObject) -> Readiness {
     let webhooks = served(found);
     for webhook in &webhooks {
         if let Err(why) = answers(cluster, webhook).await {

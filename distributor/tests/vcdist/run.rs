@@ -101,6 +101,42 @@ fn a_run_that_is_killed_after_any_change_is_completed_by_the_next() {
 }
 
 #[test]
+fn a_manifest_of_the_roles_variables_takes_the_place_of_the_own_workloads() {
+    let api = Api::up();
+    let (file, vars) = (api.path().join("all-in-one.yaml"), api.path().join("vars.yml"));
+    let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "own-manager" }, "spec": {
+        "selector": { "matchLabels": { "app": "own" } }, "template": { "metadata": { "labels": { "app": "own" } },
+        "spec": { "containers": [{ "name": "c", "image": format!("docker.io/a/b@sha256:{}", "0".repeat(64)) }] } } } });
+    std::fs::write(&file, deployment.to_string()).expect("a file");
+    let variables = format!("{BASE}virtualcluster_all_in_one_manifest_path: {file}\n");
+    std::fs::write(&vars, variables + "k8s_virtualcluster_enabled: true\n").expect("a file");
+    let run = |further: &[&str]| {
+        let mut command = api.vcdist(&["run", "--step", "namespace", "--step", "crds", "--step", "workloads"]);
+        command.args(["--vars", vars.as_str()]).args(further);
+        command
+    };
+    let all = |result| vec![("namespace", result), ("crds", result), ("workloads", result)];
+    assert_eq!(results(&json_of(&mut run(&["--plan"]), 0)), all("would-change"));
+    assert_eq!(api.changes(), Vec::<String>::new(), "a plan changes nothing");
+    assert_eq!(results(&json_of(&mut run(&[]), 0)), all("changed"));
+    let own = "/apis/apps/v1/namespaces/vc-manager/deployments/own-manager";
+    assert!(api.get(own).is_some() && api.get(MANAGER).is_none(), "{:?}", api.paths());
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/virtualclusters.tenancy.x-k8s.io";
+    assert!(api.get(definition).is_some(), "{:?}", api.paths());
+    assert_eq!(results(&json_of(&mut run(&[]), 0)), all("unchanged"));
+    let history = ["history", "--name", "virtualcluster", "--namespace", "vc-manager"];
+    let revisions = json_of(&mut api.vcdist(&history), 0)["revisions"].clone();
+    assert_eq!(
+        (revisions.as_array().map(Vec::len), revisions[0]["objects"].as_i64()),
+        (Some(1), Some(1)),
+        "{revisions}"
+    );
+    std::fs::remove_file(&file).expect("no file");
+    let (code, _, said) = output(&mut run(&[]));
+    assert_eq!((code, said.contains("all-in-one.yaml")), (1, true), "{said}");
+}
+
+#[test]
 fn images_of_archives_reach_the_nodes_and_a_node_that_fails_ends_the_run_before_anything_is_applied() {
     let rig = Rig::up();
     let api = Api::up();
@@ -273,7 +309,6 @@ fn variables_become_what_runs_and_options_have_precedence() {
     for (vars, words) in [
         ("k8s_virtualcluster_vc_etcd_scheme: http\n", "speak https to their etcd"),
         ("virtualcluster_syncer_feature_gates: [A]\n", "is not a feature gate"),
-        ("virtualcluster_all_in_one_manifest_path: /x.yaml\n", "names /x.yaml"),
     ] {
         let (code, _, said) = output(&mut run(&format!("k8s_virtualcluster_enabled: true\n{vars}"), &[]));
         assert_eq!((code, said.contains(words)), (1, true), "{said}");

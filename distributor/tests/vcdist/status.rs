@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::rig::api::Api;
 use crate::rig::{LinkFault, Rig, image, noise};
 
 const NAME: &str = "docker.io/virtualcluster/manager-amd64:latest";
@@ -205,4 +206,79 @@ fn what_was_pushed_last_is_known_without_the_store_that_it_came_from() {
     let moved = other(&["manager"], 3)["nodes"][0]["images"][0].clone();
     assert_eq!((&moved["present"], &moved["complete"]), (&json!(false), &json!(true)));
     assert_ne!(moved["found"], moved["pushed"]["digest"]);
+}
+
+const SYNCER: &str = "/apis/apps/v1/namespaces/vc-manager/deployments/vc-syncer";
+const MANAGER: &str = "/apis/apps/v1/namespaces/vc-manager/deployments/vc-manager";
+const REVISIONS: &str = "/apis/apps/v1/namespaces/vc-manager/controllerrevisions";
+
+#[test]
+fn what_is_rolled_out_is_judged_and_compared_beside_the_images() {
+    let (rig, api) = (Rig::up(), Api::up());
+    api.put_worker();
+    let (config, socket) = (rig.path().join("ssh_config"), rig.path().join("containerd.sock"));
+    let (store, components) = (rig.store(), ["manager", "syncer", "vn-agent"]);
+    let images = components.map(|component| {
+        image(&store, component, b"base", component.as_bytes());
+        let image = store.image(component).expect("an image");
+        format!("{component}={}@{}", image.name.split_once(':').expect("a tag").0, image.digest())
+    });
+    let status = |code: i32| -> (Value, String) {
+        let run = |further: &[&str]| {
+            let mut command = api.vcdist(&["status", "--ssh-user", "root", "--ssh-config", config.as_str()]);
+            command.args(["--containerd-address", socket.as_str()]).args(further);
+            let output = command.env("VCBUILD_STORE", rig.path().join("store")).output().expect("vcdist runs");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(code), "{said}");
+            (String::from_utf8_lossy(&output.stdout).into_owned(), said)
+        };
+        let document: Value = serde_json::from_str(&run(&["--output", "json"]).0).expect("JSON");
+        let (text, said) = run(&[]);
+        (document["rollout"].clone(), text + &said)
+    };
+    rig.push(&components).report(0);
+    assert_eq!(status(0).0, Value::Null, "nothing is rolled out yet");
+
+    let mut deploy = api.vcdist(&["deploy"]);
+    for image in &images {
+        deploy.args(["--image", image]);
+    }
+    assert!(deploy.output().expect("vcdist runs").status.success());
+    let (rollout, text) = status(0);
+    assert_eq!((&rollout["revision"], &rollout["healthy"]), (&json!(1), &json!(true)), "{rollout}");
+    assert!(text.contains("revision 1 in vc-manager: all ") && text.contains(" objects work"), "{text}");
+
+    let as_applied = api.snapshot();
+    let mut edited = api.get(SYNCER).expect("a deployment");
+    edited["spec"]["replicas"] = json!(3);
+    edited["status"]["availableReplicas"] = json!(0);
+    api.put(SYNCER, edited);
+    api.take(MANAGER);
+    let (rollout, text) = status(3);
+    let of = |name: &str| {
+        rollout["objects"]
+            .as_array()
+            .expect("objects")
+            .iter()
+            .find(|one| one["kind"] == "Deployment" && one["name"] == name)
+            .cloned()
+    };
+    let (syncer, manager) = (of("vc-syncer").expect("a syncer"), of("vc-manager").expect("a manager"));
+    assert_eq!((&syncer["ready"], &syncer["change"]), (&json!(false), &json!("configured")), "{syncer}");
+    assert_eq!(syncer["fields"][0]["field"], "spec.replicas", "{syncer}");
+    assert_eq!((&manager["ready"], &manager["change"]), (&json!(false), &json!("created")), "{manager}");
+    for line in [
+        "2 of ",
+        "deployment/vc-manager does not exist",
+        "deployment/vc-syncer does not work: ",
+        "    spec.replicas: 3 -> 1",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+
+    api.restore(&as_applied);
+    api.refuse_to_read(REVISIONS);
+    let (rollout, text) = status(4);
+    assert_eq!(rollout, Value::Null);
+    assert!(text.contains("docker.io/virtualcluster/manager-amd64") && text.contains("error: listing"), "{text}");
 }

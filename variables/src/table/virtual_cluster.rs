@@ -215,7 +215,12 @@ pub(super) const ROWS: &[Row] = &[
         "\"{{ k8s_kubeadm_config_store }}/virtual-cluster\"",
         Nothing("vcdist needs no files there; vcdist deploy --output-dir writes the manifests"),
     ),
-    row("virtualcluster_all_in_one_manifest_path", Text, "\"\"", Does("vcdist run: refused unless it is empty")),
+    row(
+        "virtualcluster_all_in_one_manifest_path",
+        Text,
+        "\"\"",
+        Does("vcdist run: rolls out this file as the release virtualcluster"),
+    ),
     row("virtualcluster_manager_cmd_path", Text, "/app", PATCHED_COMMAND),
     row("virtualcluster_syncer_cmd_path", Text, "/app", PATCHED_COMMAND),
     row("virtualcluster_vn_agent_cmd_path", Text, "/app", PATCHED_COMMAND),

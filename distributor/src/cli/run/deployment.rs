@@ -14,9 +14,6 @@ pub(super) fn values(role: &RoleSettings) -> Result<Values, Error> {
     if deployment.etcd_scheme == Scheme::Http {
         return Err(Error::EtcdScheme);
     }
-    if !deployment.manifest.is_empty() {
-        return Err(Error::OwnManifest { path: deployment.manifest.clone() });
-    }
     let pull_policy = match images.pull_policy {
         PullPolicy::Always => "Always",
         PullPolicy::IfNotPresent => "IfNotPresent",

@@ -159,9 +159,9 @@ pub(super) enum Error {
     #[error("virtualcluster_syncer_feature_gates: {gate:?} is not a feature gate")]
     #[diagnostic(help("write NAME=true or NAME=false"))]
     FeatureGate { gate: String },
-    #[error("virtualcluster_all_in_one_manifest_path names {path}: vcdist run applies objects of its own")]
-    #[diagnostic(help("set it to \"\"; what the file changes, say with --values, --set or variables"))]
-    OwnManifest { path: String },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    OwnManifest(#[from] crate::manifests::Error),
     #[error("importing {archive}: it has {count} images, and one component's is expected")]
     #[diagnostic(help("name an archive with one image for each component"))]
     NotOne { archive: Utf8PathBuf, count: usize },

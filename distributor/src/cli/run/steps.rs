@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use camino::Utf8Path;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams};
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio_util::sync::CancellationToken;
-use vcmanifests::{Architectures, Component, Images, Parameters};
+use vcmanifests::{Architectures, Component, Images, Object, Parameters, Stage};
 use vcstore::{Image, Store};
 use vcterminal::Output;
 
@@ -18,11 +16,13 @@ use crate::cli::images::find_in;
 use crate::cli::nodes::Ssh;
 use crate::cli::progress::Progress;
 use crate::cluster::Cluster;
+use crate::detect;
 use crate::images::push_label::Time;
 use crate::images::unpacked_size;
+use crate::manifests::Manifests;
 use crate::nodes;
 use crate::push::{self, report};
-use crate::rollout::{self, Change, Outcomes, Part, Permissions, Plan, Rollout, images};
+use crate::rollout::{self, Change, Outcomes, Part, Permissions, Plan, Release, Rollout, images};
 use crate::run::source::Source;
 use crate::run::{Ending, Step, vcbuild, workers};
 use crate::runtime::UseHelper;
@@ -42,6 +42,9 @@ pub(super) struct Flow<'a> {
     /// Whether workloads have just been changed, so that checks may need a moment to pass.
     is_settling: bool,
 }
+
+/// The release of the objects of virtualcluster_all_in_one_manifest_path.
+const RELEASE_OF_FILE: &str = "virtualcluster";
 
 /// For how long checks are repeated after workloads were changed.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -103,23 +106,14 @@ impl<'a> Flow<'a> {
     }
 
     async fn detect(&self) -> Result<Ending, Error> {
-        let api: Api<Pod> = Api::namespaced(self.cluster.client(), "kube-system");
-        let labels = "component in (etcd,kube-apiserver,kube-controller-manager)";
-        let found = api.list(&ListParams::default().labels(labels)).await;
-        let found = found.map_err(|error| self.cluster.failed("listing the pods of the control plane", error))?;
-        let images: BTreeMap<&str, &str> = found
-            .items
-            .iter()
-            .filter_map(|pod| {
-                let component = pod.metadata.labels.as_ref()?.get("component")?;
-                let image = pod.spec.as_ref()?.containers.first()?.image.as_deref()?;
-                Some((component.as_str(), image))
-            })
-            .collect();
-        if images.is_empty() {
-            return Ok(Ending::Skipped("the control plane has no pods in kube-system".to_owned()));
-        }
-        Ok(Ending::Unchanged(images.into_values().collect::<Vec<_>>().join(", ")))
+        let detected = detect::detect(self.cluster).await?;
+        let images: Vec<&str> = detected.images.iter().map(|found| found.image.as_str()).collect();
+        let images = images.join(", ");
+        let is_concluded = detected.images.iter().all(|found| found.source == detect::Origin::Version);
+        Ok(Ending::Unchanged(match is_concluded {
+            true => format!("{images} (by the version {}: the control plane has no pods)", detected.server_version),
+            false => images,
+        }))
     }
 
     async fn build(&self) -> Result<Ending, Error> {
@@ -271,9 +265,26 @@ impl<'a> Flow<'a> {
     }
 
     async fn roll_out(&mut self, part: Part) -> Result<Ending, Error> {
-        let plan = match self.plan.take() {
+        let (part, of_file) = match &self.wishes.manifest {
+            Some(path) if part == Part::Rest => (Part::All, Some(path)),
+            _ => (part, None),
+        };
+        let makes_namespace = |plan: &Plan| {
+            plan.steps.iter().any(|step| step.object.stage() == Stage::Namespace && step.change == Change::Created)
+        };
+        if let (true, Some(path)) = (self.run.plan, of_file)
+            && self.plan.as_ref().is_some_and(makes_namespace)
+        {
+            return Ok(Ending::WouldChange(format!("the objects of {path}, known once the namespace exists")));
+        }
+        let known = if of_file.is_some() { None } else { self.plan.take() };
+        let planned = async || match of_file {
+            Some(path) => self.plan_of_file(path).await,
+            None => self.rollout_plan().await,
+        };
+        let plan = match known {
             Some(plan) => plan,
-            None => match self.rollout_plan().await {
+            None => match planned().await {
                 Ok(plan) => plan,
                 Err(error @ Error::Components(_)) => return self.not_built(error),
                 Err(error) => return Err(error),
@@ -282,13 +293,13 @@ impl<'a> Flow<'a> {
         let plan = &*self.plan.insert(plan);
         let text = self.run.output == Output::Text;
         let steps: Vec<_> = plan.steps.iter().filter(|step| part.has(step.object.stage())).collect();
-        let removals = if part == Part::Rest { plan.removals.len() } else { 0 };
+        let removals = if part.has(Stage::Workloads) { plan.removals.len() } else { 0 };
         let (all, differing) = (steps.len(), steps.iter().filter(|step| !step.settled).count() + removals);
         if self.run.plan {
             for step in steps.iter().filter(|step| step.change != Change::Unchanged) {
                 changes::show(rollout::Progress::Applied(step), text);
             }
-            if part == Part::Rest {
+            if removals > 0 {
                 plan.removals.iter().for_each(|removal| changes::show(rollout::Progress::Removed(removal), text));
             }
             let detail = format!("{differing} of {} objects would change", all + removals);
@@ -317,18 +328,43 @@ impl<'a> Flow<'a> {
         rollout::run(self.cluster, plan, &rollout, &mut outcomes, show).await?;
         let revision = outcomes.revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
         let changed = differing + outcomes.restarted.len() + woken > 0;
-        self.is_settling |= changed && part == Part::Rest;
+        self.is_settling |= changed && part.has(Stage::Workloads);
         Ok(ended(changed, format!("{differing} of {} objects changed{revision}", all + removals)))
     }
 
     async fn rollout_plan(&self) -> Result<Plan, Error> {
         let manifests = &self.run.manifests;
+        if let Some(path) = &self.wishes.manifest {
+            // Of vcdist's own objects, the namespace and the definitions are left, which need no image.
+            let parameters = images::without_images(self.wishes.namespace.clone());
+            let of_file = self.objects_of_file(path).await?;
+            let is_in_file = |object: &Object| of_file.iter().any(|one| rollout::title(one) == rollout::title(object));
+            let mut objects = parameters.map(|parameters| vcmanifests::objects(&parameters)).unwrap_or_default();
+            objects.retain(|object| object.stage() <= Stage::Definitions && !is_in_file(object));
+            return Ok(rollout::plan(self.cluster, objects, self.permissions()).await?);
+        }
         let (images, architectures) =
             images::resolve_as(manifests.given(), manifests.named(), &self.wishes.names, &manifests.store())?;
         let parameters = self.parameters(images, architectures)?;
         manifests.check_nodes(self.cluster).await?;
-        let permissions = Permissions { force_conflicts: self.run.force_conflicts, prune_definitions: false };
-        Ok(rollout::plan(self.cluster, vcmanifests::objects(&parameters), permissions).await?)
+        Ok(rollout::plan(self.cluster, vcmanifests::objects(&parameters), self.permissions()).await?)
+    }
+
+    /// What rolling out the objects of a file does.
+    async fn plan_of_file(&self, path: &Utf8PathBuf) -> Result<Plan, Error> {
+        let objects = self.objects_of_file(path).await?;
+        Ok(rollout::plan(self.cluster, objects, self.permissions()).await?)
+    }
+
+    /// The objects of a file, as a release beside the namespace and the definitions.
+    async fn objects_of_file(&self, path: &Utf8PathBuf) -> Result<Vec<Object>, Error> {
+        let manifests = Manifests::read(std::slice::from_ref(path), &self.run.manifests.store())?;
+        let release = Release::new(&self.wishes.namespace, Some(RELEASE_OF_FILE));
+        Ok(manifests.objects(self.cluster, &release).await?)
+    }
+
+    fn permissions(&self) -> Permissions {
+        Permissions { force_conflicts: self.run.force_conflicts, prune_definitions: false }
     }
 
     /// What the objects are made from, with these images.

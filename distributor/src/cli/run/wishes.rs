@@ -23,6 +23,8 @@ pub(super) struct Wishes {
     pub(super) namespace: NamespaceName,
     /// The values of the deployment where no option says them.
     pub(super) values: Values,
+    /// The file whose objects are rolled out instead of vcdist's roles and workloads.
+    pub(super) manifest: Option<Utf8PathBuf>,
     /// The cluster.
     pub(super) cluster: ClusterArgs,
     /// Names of images in the store that are not the components' own.
@@ -48,6 +50,9 @@ impl Wishes {
         Ok(Self {
             namespace: named.or_else(of_role).unwrap_or_default(),
             values: role.map(deployment::values).transpose()?.unwrap_or_default(),
+            manifest: role
+                .map(|role| Utf8PathBuf::from(&role.deployment.manifest))
+                .filter(|path| !path.as_str().is_empty()),
             cluster: cluster(run, role),
             source: source(run, role, &names)?,
             names,

@@ -161,6 +161,11 @@ impl Api {
         self.state.admission.lock().expect("rules").denied = rights.iter().map(|right| (*right).to_owned()).collect();
     }
 
+    /// Refuses to read what is at this path.
+    pub(crate) fn refuse_to_read(&self, path: &str) {
+        self.state.admission.lock().expect("rules").unreadable = Some(path.to_owned());
+    }
+
     /// Refuses every pod from here on with this message.
     pub(crate) fn refuse_pods(&self, message: &str) {
         self.state.admission.lock().expect("rules").refuses_pods = Some(message.to_owned());
@@ -313,6 +318,9 @@ fn answer(state: &State, method: &str, target: &str, kind: &str, body: &[u8]) ->
         && let Some(answer) = state.admission.lock().expect("rules").answer(path, &body())
     {
         return answer;
+    }
+    if method == "GET" && state.admission.lock().expect("rules").unreadable.as_deref() == Some(path) {
+        return refusal(403, "Forbidden", &format!("may not read {path}"));
     }
     match method {
         "PATCH" if kind.contains("apply-patch") => objects.apply(path, query, &body()),

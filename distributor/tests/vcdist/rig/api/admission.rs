@@ -11,6 +11,7 @@ use super::refusal;
 pub(super) struct Admission {
     pub(super) denied: Vec<String>,
     pub(super) refuses_pods: Option<String>,
+    pub(super) unreadable: Option<String>,
     pub(super) has_clock: bool,
 }
 
