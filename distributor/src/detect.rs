@@ -12,7 +12,7 @@ use vcterminal::{Table, Text};
 use crate::cluster::{self, Cluster};
 
 /// The namespace of static pods of a control plane.
-const NAMESPACE: &str = "kube-system";
+pub(crate) const NAMESPACE: &str = "kube-system";
 
 /// The registry of the images that Kubernetes publishes.
 const REGISTRY: &str = "registry.k8s.io";

@@ -31,8 +31,8 @@ pub(super) struct Rbac {
 
     /// Only what these commands need [default: all]
     ///
-    /// deploy (also diff, history, rollback), verify, nodes (the list of nodes, for push, plan and status), validate, prune,
-    /// uninstall.
+    /// deploy (also diff, history, rollback, status), verify, nodes (the list of nodes, for push, plan and status), detect (also
+    /// clusterversion), validate, prune, uninstall. run needs deploy,verify,nodes,detect,validate.
     #[arg(long = "for", value_enum, value_name = "COMMAND", value_delimiter = ',', hide_possible_values = true)]
     tasks: Vec<Task>,
 

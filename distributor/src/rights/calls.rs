@@ -3,6 +3,7 @@
 use vcmanifests::{Object, Stage};
 
 use super::{Right, Task};
+use crate::detect;
 use crate::lock;
 use crate::rollout::{PREDECESSORS, WORKLOADS};
 use crate::uninstall::{NAMESPACE_KINDS, WEBHOOK_SERVICE, WEBHOOKS};
@@ -27,6 +28,7 @@ pub(super) fn of(task: Task, objects: &[Object], namespace: &str) -> Vec<Right> 
         Task::Deploy => deploy(objects, here),
         Task::Verify => verify(objects, here),
         Task::Nodes => rights("", "nodes", &["list", "watch"], ANYWHERE),
+        Task::Detect => detect(),
         Task::Validate => validate(here),
         Task::Prune => prune(),
         Task::Uninstall => uninstall(objects, here),
@@ -101,6 +103,14 @@ fn verify(objects: &[Object], here: Place<'_>) -> Vec<Right> {
     all.extend(rights("admissionregistration.k8s.io", "validatingwebhookconfigurations", &["get"], webhook));
     // In a dry run, for which the API server calls the webhook.
     all.extend(rights(TENANCY, "virtualclusters", &["create"], here));
+    all
+}
+
+fn detect() -> Vec<Right> {
+    let place = Place { namespace: Some(detect::NAMESPACE), name: None };
+    let mut all = rights("", "pods", &["list"], place);
+    // A ClusterVersion has the name of a version.
+    all.extend(rights(TENANCY, "clusterversions", &["create", "patch"], ANYWHERE));
     all
 }
 

@@ -1,6 +1,6 @@
 //! The rights that vcdist needs in a cluster: those on the objects that it applies, derived from these very objects, and those for
-//! the other requests of each command. Uses constants of [`crate::lock`], [`crate::rollout`], [`crate::uninstall`] and
-//! [`crate::verify`].
+//! the other requests of each command. Uses constants of [`crate::detect`], [`crate::lock`], [`crate::rollout`],
+//! [`crate::uninstall`] and [`crate::verify`].
 
 mod calls;
 mod manifest;
@@ -17,12 +17,14 @@ pub use manifest::{Subject, manifest};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// deploy, diff, history and rollback.
+    /// deploy, diff, history, rollback, and status of what is rolled out.
     Deploy,
     /// verify.
     Verify,
     /// push, plan, status and validate: which nodes there are.
     Nodes,
+    /// detect and clusterversion.
+    Detect,
     /// validate: what admission would say.
     Validate,
     /// prune, and rollback and uninstall with images: what the cluster uses.
@@ -33,7 +35,8 @@ pub enum Task {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Deploy, Self::Verify, Self::Nodes, Self::Validate, Self::Prune, Self::Uninstall];
+    pub const ALL: [Self; 7] =
+        [Self::Deploy, Self::Verify, Self::Nodes, Self::Detect, Self::Validate, Self::Prune, Self::Uninstall];
 }
 
 /// One right, as a request of the Kubernetes API needs it.

@@ -139,6 +139,11 @@ fn every_request_of_a_command_has_its_right_in_the_roles_of_that_command() {
     ended(&mut api.vcdist(&["history"]), 0);
     ended(&mut api.vcdist(&["rollback", "1", "--ignore-nodes"]), 0);
     checked(&[Task::Deploy]);
+    let _ = api.vcdist(&["status", "--ssh-option", "Port=1", "--retries", "0"]).output().expect("vcdist runs");
+    checked(&[Task::Deploy, Task::Nodes]);
+    ended(&mut api.vcdist(&["detect"]), 0);
+    ended(&mut api.vcdist(&["clusterversion", "--apply"]), 0);
+    checked(&[Task::Detect]);
     let _ = api.vcdist(&["verify"]).output().expect("vcdist runs");
     checked(&[Task::Verify]);
     let _ = api.vcdist(&["validate", "--no-ssh"]).output().expect("vcdist runs");

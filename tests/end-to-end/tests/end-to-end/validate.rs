@@ -102,6 +102,9 @@ fn everything_works(operator: &Operator, user: &Utf8PathBuf) {
     run(&mut with(operator, user, "history"));
     run(over_ssh(operator, user, "rollback").args(["--timeout", "120s"]));
     run(&mut over_ssh(operator, user, "status"));
+    run(&mut over_ssh(operator, user, "run"));
+    run(&mut with(operator, user, "detect"));
+    run(with(operator, user, "clusterversion").arg("--apply"));
     let done =
         over_ssh(operator, user, "uninstall").args(["--yes", "--tenants", "delete", "--images"]).output().unwrap();
     let done: Value = serde_json::from_slice(&done.stdout).unwrap();
