@@ -321,7 +321,7 @@ impl Deploy {
         };
         vcterminal::say(format_args!("the deployment failed: {failure}; going back to revision {}", to.number));
         let back = async {
-            let plan = rollout::plan(cluster, to.to_apply()?, self.permissions()).await?;
+            let plan = rollout::plan_back(cluster, to, self.permissions()).await?;
             let show = |progress: rollout::Progress<'_>| changes::show(progress, text);
             rollout::run(cluster, &plan, &self.rollout(Some(to.number)), &mut Outcomes::default(), show).await
         };

@@ -80,15 +80,19 @@ impl Diff {
         let given = if self.revision.is_none() { Some(self.manifests.source(&self.others)?) } else { None };
         let cluster = Cluster::connect(&self.cluster).await?;
         let namespace = &self.manifests.namespace();
+        let release = self.others.release(namespace);
         let objects = match (given, self.revision) {
             (None, Some(number)) => {
-                let revisions = rollout::revisions(&cluster, &self.others.release(namespace)).await?;
-                rollout::find(&revisions, number, namespace.as_str())?.to_apply()?
+                let revisions = rollout::revisions(&cluster, &release).await?;
+                let revision = rollout::find(&revisions, number, namespace.as_str())?;
+                rollout::drift(&cluster, revision, self.prune_definitions).await?
             }
-            (Some(given), _) => given.objects(&cluster, &self.others.release(namespace)).await?,
+            (Some(given), _) => {
+                let objects = given.objects(&cluster, &release).await?;
+                rollout::differences(&cluster, objects, self.prune_definitions).await?
+            }
             (None, None) => Vec::new(),
         };
-        let objects = rollout::differences(&cluster, objects, self.revision.is_some(), self.prune_definitions).await?;
         let differs = objects.iter().any(Difference::is_any);
         let document = Document { namespace: namespace.as_str(), revision: self.revision, objects, differs };
         self.output.print(&document, text)?;

@@ -202,14 +202,13 @@ impl Rollback {
         let text = self.output == Output::Text;
         let revisions = rollout::revisions(cluster, &self.release.release(&self.namespace)).await?;
         let target = rollout::rollback_target(&revisions, self.revision, self.namespace.as_str())?;
-        let objects = target.to_apply()?;
         (done.from, done.to) = (revisions.last().map(|current| current.number), Some(target.origin()));
         if text {
             tell(format_args!("going back to revision {}", target.origin()));
         }
         let permissions =
             Permissions { force_conflicts: self.force_conflicts, prune_definitions: self.prune_definitions };
-        done.plan = rollout::plan(cluster, objects, permissions).await?;
+        done.plan = rollout::plan_back(cluster, target, permissions).await?;
         if text {
             changes::show_kept(&done.plan.kept);
         }

@@ -111,9 +111,14 @@ impl RetryClient {
                 parts.headers.insert(AUTHORIZATION, token.header());
             }
             let request = Request::from_parts(parts.clone(), Body::from(body.clone()));
-            let answer = once(&self.client, request, is_stream).await;
+            let (answer, is_final) = match once(&self.client, request, is_stream).await {
+                Ok((response, is_final)) => (Ok(response), is_final),
+                Err(error) => (Err(error), false),
+            };
             let (why, asked_for) = match &answer {
-                Ok(response) if is_transient_status(response.status()) && !is_proxied(parts.uri.path()) => {
+                Ok(response)
+                    if is_transient_status(response.status()) && !is_final && !is_proxied(parts.uri.path()) =>
+                {
                     (format!("it answers {}", response.status()), retry_after(response.headers()))
                 }
                 Ok(response) => {
@@ -177,14 +182,22 @@ fn is_change(parts: &Parts) -> bool {
     parts.method != Method::GET && !is_dry
 }
 
-/// Sends a request. Reads the answer to its end, unless it is a stream.
-async fn once(client: &Client, request: Request<Body>, is_stream: bool) -> Result<Response<Body>, kube::Error> {
+/// Sends a request. Reads the answer to its end, unless it is a stream; returns also whether the answer will stay the same.
+async fn once(client: &Client, request: Request<Body>, is_stream: bool) -> Result<(Response<Body>, bool), kube::Error> {
     let response = client.send(request).await?;
     if is_stream && response.status().is_success() {
-        return Ok(response);
+        return Ok((response, false));
     }
     let (parts, body) = response.into_parts();
-    Ok(Response::from_parts(parts, Body::from(body.collect_bytes().await?)))
+    let body = body.collect_bytes().await?;
+    let is_final = is_about_the_object(parts.status, &body);
+    Ok((Response::from_parts(parts, Body::from(body)), is_final))
+}
+
+/// Whether a server that answers "internal error" speaks of the object that is applied: a field of it is not in the definition.
+fn is_about_the_object(status: StatusCode, body: &[u8]) -> bool {
+    const WORDS: &[u8] = b"failed to create typed patch object";
+    status == StatusCode::INTERNAL_SERVER_ERROR && body.windows(WORDS.len()).any(|words| words == WORDS)
 }
 
 /// Whether the status is one of an API server that is starting, overloaded, or waiting for an unavailable backend.
@@ -236,4 +249,20 @@ fn transient_cause(error: &kube::Error) -> Option<String> {
         broke.iter().any(|known| messages.contains(known)) || messages.contains("Temporary failure in name resolution")
     });
     (is_away || is_broken).then(|| messages.last().cloned().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::is_about_the_object;
+
+    #[test]
+    fn a_server_that_cannot_read_the_applied_object_is_not_asked_again() {
+        let body = br#"{"message": "failed to create typed patch object (/a; b/v1, Kind=C): .spec.d: field not declared in schema"}"#;
+        assert!(is_about_the_object(StatusCode::INTERNAL_SERVER_ERROR, body));
+        assert!(!is_about_the_object(StatusCode::SERVICE_UNAVAILABLE, body));
+        assert!(!is_about_the_object(StatusCode::INTERNAL_SERVER_ERROR, b"etcdserver: leader changed"));
+        assert!(!is_about_the_object(StatusCode::INTERNAL_SERVER_ERROR, b""));
+    }
 }

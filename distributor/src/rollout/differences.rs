@@ -7,11 +7,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use vcmanifests::{Object, Stage};
 
-use super::Error;
 use super::defined::DefinedKinds;
 use super::diff::FieldChange;
 use super::foreign::foreign_fields;
 use super::plan::{Change, absent_namespaces, read, removals, step};
+use super::{Error, RecordedObject, Revision};
 use crate::cluster::Cluster;
 
 /// Objects asked about at once.
@@ -68,19 +68,36 @@ impl Difference {
     }
 }
 
-/// How each of `objects` differs in the cluster, and what of earlier revisions would go. With `drift`, what others have added
-/// counts too, which no rollout takes away.
+/// How each of `objects` differs in the cluster, and what of earlier revisions would go.
 ///
 /// # Errors
 /// When the API server cannot be asked, or refuses an object for another reason than the fields that would change.
 pub async fn differences(
     cluster: &Cluster,
     objects: Vec<Object>,
+    prune_definitions: bool,
+) -> Result<Vec<Difference>, Error> {
+    compare(cluster, objects, &[], false, prune_definitions).await
+}
+
+/// How the cluster differs from a revision; what others have added counts too, which no rollout takes away. Secrets whose values
+/// are not recorded are not compared.
+///
+/// # Errors
+/// As [`differences()`]; when this version does not know all objects of the revision.
+pub async fn drift(cluster: &Cluster, from: &Revision, prune_definitions: bool) -> Result<Vec<Difference>, Error> {
+    compare(cluster, from.to_apply()?, &from.withheld(), true, prune_definitions).await
+}
+
+async fn compare(
+    cluster: &Cluster,
+    objects: Vec<Object>,
+    withheld: &[(usize, RecordedObject)],
     drift: bool,
     prune_definitions: bool,
 ) -> Result<Vec<Difference>, Error> {
     let absent = absent_namespaces(cluster, &objects).await?;
-    let (removals, kept) = removals(cluster, &objects, &absent, prune_definitions).await?;
+    let (removals, kept) = removals(cluster, &objects, withheld, &absent, prune_definitions).await?;
     let (first, of_defined_kinds): (Vec<_>, Vec<_>) =
         objects.into_iter().partition(|object| object.stage() < Stage::Custom);
     let none = DefinedKinds::default();

@@ -21,7 +21,7 @@ pub enum Error {
     /// Other field managers own fields that would change.
     #[error("applying the objects: {}", fields(.0))]
     #[diagnostic(help(
-        "nothing was changed; see what would change with --dry-run --force-conflicts, and take the fields over with \
+        "that object was not changed; see what would change with --dry-run --force-conflicts, and take the fields over with \
          --force-conflicts"
     ))]
     Conflict(#[source] Conflicts),

@@ -41,20 +41,20 @@ use crate::cluster::Cluster;
 use defined::DefinedKinds;
 
 pub use diff::FieldChange;
-pub use differences::{Difference, ForeignField, differences};
+pub use differences::{Difference, ForeignField, differences, drift};
 pub use error::{Conflict, Conflicts, Error, Evidence, Outcome, Recreation, Recreations};
 pub use health::{Health, ObjectHealth, health};
 pub use in_use::ImagesInUse;
 pub(crate) use in_use::WORKLOADS;
-pub use plan::{Change, Permissions, Plan, Step, plan, title};
+pub use plan::{Change, Permissions, Plan, Step, plan, plan_back, title};
 pub(crate) use predecessors::NAMES as PREDECESSORS;
 pub use release::Release;
-pub(crate) use release::is_of_a_release;
+pub(crate) use release::{is_of_a_release, mark};
 pub use revision::{RecordedObject, Revision, revisions};
 pub(crate) use revision::{list as revisions_in, selector as revision_selector};
 pub use rollback::{find, last_ready, rollback_target};
-pub(crate) use superseded::not_ours;
 pub use superseded::{Kept, Removal};
+pub(crate) use superseded::{SHARED_STAY, is_shared, not_ours, not_ours_as};
 pub use wait::Ready;
 use wait::WaitTarget;
 
@@ -229,6 +229,9 @@ async fn record(
         let prepared = |source| Error::Prepare { object: title(&step.object), source };
         RecordedObject::of(&step.object).map_err(prepared)
     };
-    let objects = plan.steps.iter().map(value).collect::<Result<Vec<_>, _>>()?;
+    let mut objects = plan.steps.iter().map(value).collect::<Result<Vec<_>, _>>()?;
+    for (place, secret) in &plan.withheld {
+        objects.insert((*place).min(objects.len()), secret.clone());
+    }
     revision::record(cluster, release, objects, rollback_to).await.map(Some)
 }

@@ -18,7 +18,9 @@ use super::error::{Conflict, Conflicts};
 use super::predecessors::predecessors;
 use super::ready::{self, Readiness};
 use super::superseded::{Kept, Removal, superseded};
-use super::{Error, FIELD_MANAGER, Release, definitions, owner, recreate, release, revision, takeover};
+use super::{
+    Error, FIELD_MANAGER, RecordedObject, Release, Revision, definitions, owner, recreate, release, revision, takeover,
+};
 use crate::cluster::{self, Cluster};
 
 /// Requests under way at once: enough to hide a long way to the API server, too few to be throttled.
@@ -70,6 +72,8 @@ pub struct Plan {
     pub removals: Vec<Removal>,
     /// What earlier revisions had, this one lacks, and stays.
     pub kept: Vec<Kept>,
+    /// The Secrets of the revision that a rollback goes to: they stay as they are, and are recorded again, each in its place.
+    pub(super) withheld: Vec<(usize, RecordedObject)>,
 }
 
 impl Plan {
@@ -96,8 +100,25 @@ pub struct Permissions {
 /// # Errors
 /// When the API server cannot be asked, refuses an object, or another manager owns a field that would change.
 pub async fn plan(cluster: &Cluster, objects: Vec<Object>, permissions: Permissions) -> Result<Plan, Error> {
+    planned(cluster, objects, Vec::new(), permissions).await
+}
+
+/// Asks what going back to a revision would do.
+///
+/// # Errors
+/// As [`plan()`]; when this version does not know all objects of the revision.
+pub async fn plan_back(cluster: &Cluster, to: &Revision, permissions: Permissions) -> Result<Plan, Error> {
+    planned(cluster, to.to_apply()?, to.withheld(), permissions).await
+}
+
+async fn planned(
+    cluster: &Cluster,
+    objects: Vec<Object>,
+    withheld: Vec<(usize, RecordedObject)>,
+    permissions: Permissions,
+) -> Result<Plan, Error> {
     let absent = absent_namespaces(cluster, &objects).await?;
-    let (removals, kept) = removals(cluster, &objects, &absent, permissions.prune_definitions).await?;
+    let (removals, kept) = removals(cluster, &objects, &withheld, &absent, permissions.prune_definitions).await?;
     let (mut steps, mut conflicts) = (Vec::new(), Vec::new());
     let (first, of_defined_kinds): (Vec<_>, Vec<_>) =
         objects.into_iter().partition(|object| object.stage() < Stage::Custom);
@@ -120,7 +141,7 @@ pub async fn plan(cluster: &Cluster, objects: Vec<Object>, permissions: Permissi
         return Err(Error::Conflict(Conflicts(conflicts)));
     }
     definitions::check(cluster, &steps).await?;
-    Ok(Plan { steps, removals, kept })
+    Ok(Plan { steps, removals, kept, withheld })
 }
 
 /// What goes once `objects` are there: what earlier revisions had, and what an installation of another tool had under other
@@ -128,13 +149,16 @@ pub async fn plan(cluster: &Cluster, objects: Vec<Object>, permissions: Permissi
 pub(super) async fn removals(
     cluster: &Cluster,
     objects: &[Object],
+    withheld: &[(usize, RecordedObject)],
     absent_namespaces: &BTreeSet<String>,
     with_definitions: bool,
 ) -> Result<(Vec<Removal>, Vec<Kept>), Error> {
     let release = Release::of(objects).filter(|release| !absent_namespaces.contains(&release.namespace));
     let Some(release) = release else { return Ok((Vec::new(), Vec::new())) };
     let revisions = revision::list(cluster, &release).await?;
-    let (mut removals, kept) = superseded(cluster, &revisions, objects, with_definitions).await?;
+    let stays: Vec<Object> =
+        objects.iter().cloned().chain(withheld.iter().filter_map(|(_, secret)| secret.object())).collect();
+    let (mut removals, kept) = superseded(cluster, &revisions, &stays, with_definitions).await?;
     if release.name.is_none() {
         removals.extend(predecessors(cluster, &release.namespace, objects).await?);
     }
@@ -264,8 +288,12 @@ pub(super) async fn step(
 }
 
 pub(super) async fn read(cluster: &Cluster, object: &Object) -> Result<Option<DynamicObject>, Error> {
-    let found = api(cluster, object).get_opt(object.name()).await;
-    found.map_err(|error| cluster.failed(format!("reading {}", title(object)), error).into())
+    match api(cluster, object).get(object.name()).await {
+        Ok(found) => Ok(Some(found)),
+        // Of a kind that a definition of the same rollout makes there is nothing yet, which is said in plain text.
+        Err(error) if cluster::is_absent(&error) => Ok(None),
+        Err(error) => Err(cluster.failed(format!("reading {}", title(object)), error).into()),
+    }
 }
 
 /// A field that cannot be changed, as it is and as it would be, where the server's path leads to it.

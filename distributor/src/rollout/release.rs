@@ -50,7 +50,7 @@ impl Release {
     }
 
     /// Whether a revision with these labels is one of this release.
-    pub(super) fn has(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+    pub(crate) fn has(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         labels.and_then(|labels| labels.get(LABEL)) == self.name.as_ref()
     }
 }
@@ -67,7 +67,7 @@ pub(crate) fn is_of_a_release(revision: &DynamicObject) -> bool {
 }
 
 /// The release that an object of the cluster is marked with.
-pub(super) fn mark(found: &DynamicObject) -> Option<&str> {
+pub(crate) fn mark(found: &DynamicObject) -> Option<&str> {
     found.metadata.annotations.as_ref()?.get(RELEASE).map(String::as_str)
 }
 

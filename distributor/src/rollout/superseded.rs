@@ -15,6 +15,9 @@ use crate::cluster::{Cluster, is_absent};
 /// The label of everything that vcdist applies.
 const LABEL: &str = "app.kubernetes.io/managed-by";
 
+/// Why what holds objects or data of others stays.
+pub(crate) const SHARED_STAY: &str = "namespaces, definitions and volumes are removed only with --prune-definitions";
+
 /// An object that goes.
 #[derive(Debug, Clone)]
 pub struct Removal {
@@ -62,9 +65,7 @@ pub(super) async fn superseded(
         };
         let Some(found) = found.filter(|found| found.metadata.deletion_timestamp.is_none()) else { continue };
         let why = match not_ours_as(&object, &found) {
-            None if is_shared(&object) && !with_definitions => {
-                "namespaces, definitions and volumes are removed only with --prune-definitions".to_owned()
-            }
+            None if is_shared(&object) && !with_definitions => SHARED_STAY.to_owned(),
             None => {
                 removals.push(Removal { object, uid: found.metadata.uid });
                 continue;
@@ -96,7 +97,7 @@ pub(super) async fn remove(cluster: &Cluster, removal: &Removal) -> Result<(), E
 }
 
 /// Why an object that a revision had is not ours to remove: of a release with a name, its mark says whose it is.
-fn not_ours_as(recorded: &Object, found: &DynamicObject) -> Option<String> {
+pub(crate) fn not_ours_as(recorded: &Object, found: &DynamicObject) -> Option<String> {
     let Some(release) = recorded.annotation(RELEASE) else { return not_ours(found) };
     match release::mark(found) {
         Some(mark) if mark == release => taken_over(found),
@@ -138,7 +139,8 @@ fn taken_over(found: &DynamicObject) -> Option<String> {
     None
 }
 
-fn is_shared(object: &Object) -> bool {
+/// Whether objects or data of others go with an object.
+pub(crate) fn is_shared(object: &Object) -> bool {
     matches!(object.stage(), Stage::Namespace | Stage::Definitions)
         || matches!(object.kind(), "PersistentVolume" | "PersistentVolumeClaim")
 }

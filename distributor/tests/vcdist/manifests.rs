@@ -214,6 +214,51 @@ fn definitions_come_before_their_operator_and_that_before_objects_and_webhooks()
 }
 
 #[test]
+fn objects_of_a_kind_that_is_defined_with_them_can_go_to_a_namespace_that_is_there() {
+    let api = Api::up();
+    let space = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n";
+    deploy(&api, "space", space, 0);
+    let manifests = operator("size");
+    let (manifests, _) = manifests.rsplit_once("---\n").expect("several documents");
+    let (code, _, said) = run(&mut release(&api, "diff", "cache"), manifests);
+    assert_eq!(code, 3, "{said}");
+    let first = deploy(&api, "cache", manifests, 0);
+    assert!(changed(&first).contains(&"Cache created".to_owned()), "{first}");
+}
+
+#[test]
+fn secrets_with_values_outlive_every_way_back() {
+    let api = Api::up();
+    let secret = "/api/v1/namespaces/shop/secrets/password";
+    let with = |image: &str| {
+        format!(
+            "{}---\n{{apiVersion: v1, kind: Secret, metadata: {{name: password}}, stringData: {{word: first}}}}\n",
+            shop(image)
+        )
+    };
+    deploy(&api, "shop", &with("shop/web:1"), 0);
+    let drift = told(release(&api, "diff", "shop").args(["--revision", "1"]).output().expect("vcdist runs"));
+    assert_eq!(drift.0, 0, "{drift:?}");
+    deploy(&api, "shop", &with("shop/web:2"), 0);
+    let fails = || run(release(&api, "deploy", "shop").arg("--atomic"), &with(&format!("shop/web@{NEVER_RUNS}")));
+    let (code, out, said) = fails();
+    assert!(
+        code == 1 && said.contains("back at revision 2") && !out.contains("secret/password removed"),
+        "{out}{said}"
+    );
+    assert!(api.get(secret).is_some(), "a way back leaves them as they are");
+    let back = told(release(&api, "rollback", "shop").args(["1", "--ignore-nodes"]).output().expect("vcdist runs"));
+    assert!(back.0 == 0 && api.get(secret).is_some(), "{back:?}");
+    let (_, _, said) = fails();
+    assert!(
+        said.contains("back at revision") && api.get(secret).is_some(),
+        "a revision that went back has them too: {said}"
+    );
+    deploy(&api, "shop", &shop("shop/web:3"), 0);
+    assert!(api.get(secret).is_none(), "a version without it removes it");
+}
+
+#[test]
 fn what_cannot_be_rolled_out_is_refused_before_any_change() {
     let api = Api::up();
     for (manifests, why) in [

@@ -74,6 +74,14 @@ impl Revision {
         recorded.filter(|recorded| recorded.withheld().is_none()).map(|recorded| self.known(recorded)).collect()
     }
 
+    /// The Secrets whose values are not recorded, each with its place among the objects. Going back to this revision leaves
+    /// them as they are.
+    pub(super) fn withheld(&self) -> Vec<(usize, RecordedObject)> {
+        let recorded = self.objects.iter().flatten().enumerate();
+        let withheld = recorded.filter(|(_, recorded)| recorded.withheld().is_some());
+        withheld.map(|(place, recorded)| (place, recorded.clone())).collect()
+    }
+
     /// The objects, of Secrets with values without these.
     ///
     /// # Errors
