@@ -12,6 +12,7 @@ use vcmanifests::NamespaceName;
 use vcterminal::{Exit, Output, Text, tell};
 
 use crate::cli::nodes::{Containerd, Nodes, Ssh};
+use crate::cli::release::ReleaseName;
 use crate::cli::values::namespace;
 use crate::cluster::{self, Cluster};
 use crate::duration::parse_duration;
@@ -29,9 +30,10 @@ const CONTAINERS_END_WITHIN: Duration = Duration::from_secs(60);
 /// How long until the nodes are asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Remove VirtualCluster from the cluster, in order.
+/// Remove VirtualCluster from the cluster, in order, or a release.
 ///
-/// Only objects go that vcdist applied and still manages; what stays is listed with the reason. Run it again after an
+/// Only objects go that vcdist applied and still manages; what stays is listed with the reason. With --name, a release of
+/// `vcdist deploy --manifests` goes, and nothing else. Run it again after an
 /// interruption: it goes on where it ended. Exit codes: 0 nothing is left to remove, 1 it failed or was refused, 4 the images of
 /// some nodes stay.
 #[derive(Debug, Args)]
@@ -40,10 +42,20 @@ pub(super) struct Uninstall {
     #[arg(short, long, value_name = "NAME", default_value_t, value_parser = namespace)]
     namespace: NamespaceName,
 
+    #[command(flatten)]
+    release: ReleaseName,
+
+    /// Also remove the release's namespaces, definitions and volumes
+    ///
+    /// Needs --name. With a definition, all objects of its kind go; a namespace with objects of others stays, and so do the volumes
+    /// that a StatefulSet has made.
+    #[arg(long, requires = "release")]
+    prune_definitions: bool,
+
     /// If there are tenants
     ///
     /// That is, VirtualClusters or namespaces of theirs.
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t, conflicts_with = "release")]
     tenants: Tenants,
 
     /// Do it; without this, only the plan is printed
@@ -120,7 +132,7 @@ pub(super) enum Error {
     #[diagnostic(transparent)]
     Helper(#[from] session::Error),
 
-    #[error("removing the installation: nobody has confirmed it")]
+    #[error("removing what is printed: nobody has confirmed it")]
     #[diagnostic(help("nothing was changed; if the printed objects are to be removed, give --yes"))]
     Unconfirmed,
 
@@ -132,6 +144,7 @@ pub(super) enum Error {
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     namespace: &'a str,
+    release: Option<&'a str>,
     dry_run: bool,
     planned: &'a [Item],
     removed: &'a [Item],
@@ -168,6 +181,7 @@ impl Uninstall {
             Output::Text => {}
             Output::Json => vcterminal::print_json(&Document {
                 namespace: self.namespace.as_str(),
+                release: self.release.name.as_deref(),
                 dry_run,
                 planned: &done.plan.items,
                 removed: &done.outcomes.removed,
@@ -191,6 +205,8 @@ impl Uninstall {
         let cluster = self.nodes.any_cluster().await?;
         let uninstall = uninstall::Uninstall {
             namespace: self.namespace.clone(),
+            release: self.release.name.clone(),
+            definitions: self.prune_definitions,
             tenants: self.tenants == Tenants::Delete,
             timeout: self.timeout,
         };

@@ -44,8 +44,7 @@ pub enum Error {
     /// No object at all: a rollout would remove all that there is.
     #[error("the manifests have no objects")]
     #[diagnostic(help(
-        "nothing was changed; give at least one object. To remove a release, use `kubectl delete` with the objects of \
-         `vcdist history`"
+        "nothing was changed; give at least one object. To remove a release, use `vcdist uninstall --name`"
     ))]
     Empty,
 

@@ -7,7 +7,7 @@ use kube::api::{ApiResource, DynamicObject, ListParams};
 use vcmanifests::{Component, Object, Stage};
 
 use super::item::{Item, Step, api, resource, resource_of};
-use super::{Error, namespace as contents};
+use super::{Error, Uninstall, namespace as contents, release};
 use crate::cluster::{Cluster, is_absent};
 use crate::rollout::{
     Kept, RecordedObject, Release, images, is_of_a_release, not_ours, revision_selector, revisions_in,
@@ -35,7 +35,7 @@ pub(crate) const WEBHOOK_SERVICE: &str = "virtualcluster-webhook-service";
 /// The label of the pods that it leads to.
 const WEBHOOK_LABEL: &str = "virtualcluster-webhook";
 
-type Found = (Vec<Item>, Vec<Kept>);
+pub(super) type Found = (Vec<Item>, Vec<Kept>);
 
 /// Refuses to remove an installation that is in another namespace.
 pub(super) async fn refuse_elsewhere(cluster: &Cluster, namespace: &str) -> Result<(), Error> {
@@ -53,7 +53,11 @@ pub(super) async fn refuse_elsewhere(cluster: &Cluster, namespace: &str) -> Resu
 }
 
 /// What goes in a step, and what stays.
-pub(super) async fn find(cluster: &Cluster, namespace: &str, step: Step) -> Result<Found, Error> {
+pub(super) async fn find(cluster: &Cluster, uninstall: &Uninstall, step: Step) -> Result<Found, Error> {
+    if let Some(release) = uninstall.release() {
+        return release::find(cluster, &release, uninstall.definitions, step).await;
+    }
+    let namespace = uninstall.namespace.as_str();
     match step {
         Step::Tenants => ours_of(cluster, step, "VirtualCluster", "virtualclusters").await,
         Step::TenantNamespaces => tenant_namespaces(cluster, namespace).await,
@@ -64,6 +68,7 @@ pub(super) async fn find(cluster: &Cluster, namespace: &str, step: Step) -> Resu
         Step::Definitions => applied(cluster, namespace, step, &[Stage::Definitions]).await,
         Step::Revisions => recorded(cluster, namespace).await,
         Step::Namespace => last(cluster, namespace).await,
+        Step::Custom | Step::OtherNamespaces => Ok(Found::default()),
     }
 }
 
@@ -190,7 +195,7 @@ fn usual(namespace: &str) -> Vec<Object> {
     namespace.and_then(images::without_images).map(|parameters| vcmanifests::objects(&parameters)).unwrap_or_default()
 }
 
-async fn get(
+pub(super) async fn get(
     cluster: &Cluster,
     kind: &ApiResource,
     namespace: Option<&str>,

@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::rollout::Kept;
 
 /// A step of the removal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// VirtualClusters, which their controller takes apart.
     Tenants,
@@ -19,12 +19,16 @@ pub enum Step {
     ClusterVersions,
     /// The webhook configurations that vc-manager makes, and their Service.
     Webhooks,
+    /// Objects of kinds that definitions of a release define, which their controller takes apart.
+    Custom,
     /// What runs.
     Workloads,
     /// Accounts, roles and Secrets.
     Access,
     /// Custom resource definitions.
     Definitions,
+    /// The namespaces of a release but for that of its revisions.
+    OtherNamespaces,
     /// Revisions, which say what there was to remove.
     Revisions,
     /// The namespace.
@@ -32,8 +36,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// All of them, in order.
-    pub const ALL: [Self; 9] = [
+    /// Those of an installation, in order.
+    pub const OF_INSTALLATION: [Self; 9] = [
         Self::Tenants,
         Self::TenantNamespaces,
         Self::ClusterVersions,
@@ -41,6 +45,18 @@ impl Step {
         Self::Workloads,
         Self::Access,
         Self::Definitions,
+        Self::Revisions,
+        Self::Namespace,
+    ];
+
+    /// Those of a release with a name, in order: what asks a controller goes first, and what one takes apart while it runs.
+    pub const OF_RELEASE: [Self; 8] = [
+        Self::Webhooks,
+        Self::Custom,
+        Self::Definitions,
+        Self::Workloads,
+        Self::Access,
+        Self::OtherNamespaces,
         Self::Revisions,
         Self::Namespace,
     ];

@@ -1,4 +1,4 @@
-//! Removes an installation in the order in which its parts need each other: tenants while their controller runs, then what
+//! Removes an installation, or a release of other manifests, in the order in which its parts need each other: tenants while their controller runs, then what
 //! refuses changes without it, workloads, accounts and roles, definitions, and the namespace. Each step looks for what is there,
 //! so that an interrupted removal goes on when it is run again. Uses [`crate::cluster`] and [`crate::rollout`].
 
@@ -7,6 +7,7 @@ mod error;
 mod find;
 mod item;
 mod namespace;
+mod release;
 mod remove;
 
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use vcmanifests::NamespaceName;
 
 use crate::cluster::Cluster;
-use crate::rollout::Kept;
+use crate::rollout::{Kept, Release};
 
 pub use error::Error;
 pub(crate) use find::{WEBHOOK_SERVICE, WEBHOOKS};
@@ -24,8 +25,12 @@ pub(crate) use namespace::KINDS as NAMESPACE_KINDS;
 /// What is to be removed.
 #[derive(Debug, Clone)]
 pub struct Uninstall {
-    /// The namespace of the installation.
+    /// The namespace of the installation, or of the release's revisions.
     pub namespace: NamespaceName,
+    /// The name of the release; none for the installation of VirtualCluster.
+    pub release: Option<String>,
+    /// Whether namespaces, definitions and volumes of the release are removed too.
+    pub definitions: bool,
     /// Whether VirtualClusters and their namespaces are removed too.
     pub tenants: bool,
     /// How long it may take in all.
@@ -69,10 +74,12 @@ impl Uninstall {
     /// # Errors
     /// When the API server does not tell, another namespace has the installation, or there are tenants that are not to go.
     pub async fn plan(&self, cluster: &Cluster) -> Result<Plan, Error> {
-        find::refuse_elsewhere(cluster, self.namespace.as_str()).await?;
+        if self.release.is_none() {
+            find::refuse_elsewhere(cluster, self.namespace.as_str()).await?;
+        }
         let mut plan = Plan::default();
-        for step in Step::ALL {
-            let (items, kept) = find::find(cluster, self.namespace.as_str(), step).await?;
+        for step in self.steps() {
+            let (items, kept) = find::find(cluster, self, *step).await?;
             plan.items.extend(items);
             plan.kept.extend(kept);
         }
@@ -98,18 +105,28 @@ impl Uninstall {
         cluster.wait_until(deadline);
         // Tenants that came since the plan was made stay as well.
         self.plan(cluster).await?;
-        let mut removal = remove::Removal::new(cluster, self.namespace.as_str(), deadline, self.timeout);
-        if controller::is_absent(cluster, self.namespace.as_str()).await? {
+        let mut removal = remove::Removal::new(cluster, self, deadline);
+        if self.release.is_none() && controller::is_absent(cluster, self.namespace.as_str()).await? {
             // They refuse whatever their controller does not answer for.
             removal.step(Step::Webhooks, outcomes, &mut progress).await?;
         }
-        for step in Step::ALL {
-            removal.step(step, outcomes, &mut progress).await?;
-            if step == Step::Workloads {
+        for step in self.steps() {
+            removal.step(*step, outcomes, &mut progress).await?;
+            if self.release.is_none() && *step == Step::Workloads {
                 // The controller makes them at each start, and may have started since.
                 removal.step(Step::Webhooks, outcomes, &mut progress).await?;
             }
         }
         Ok(())
+    }
+
+    /// The release with a name, if it is one that is removed.
+    fn release(&self) -> Option<Release> {
+        let name = self.release.as_deref()?;
+        Some(Release::new(&self.namespace, Some(name)))
+    }
+
+    fn steps(&self) -> &'static [Step] {
+        if self.release.is_some() { &Step::OF_RELEASE } else { &Step::OF_INSTALLATION }
     }
 }

@@ -8,6 +8,7 @@ use super::Error;
 use super::find::list;
 use super::item::resource;
 use crate::cluster::Cluster;
+use crate::rollout::{Release, mark, revision_selector};
 
 /// The kinds that are looked at: group, version, kind, plural. What else there may be, somebody has made by one of these.
 pub(crate) const KINDS: [(&str, &str, &str, &str); 16] = [
@@ -56,6 +57,38 @@ pub(super) async fn foreign(
     Ok(foreign)
 }
 
+/// What is in the namespace and is neither of this release, nor the cluster's own.
+pub(super) async fn foreign_to(cluster: &Cluster, namespace: &str, release: &Release) -> Result<Vec<String>, Error> {
+    let mut foreign = Vec::new();
+    let title = |kind: &str, object: DynamicObject| {
+        format!("{}/{}", kind.to_lowercase(), object.metadata.name.unwrap_or_default())
+    };
+    let ours = release.to_string();
+    for (group, version, kind, plural) in KINDS {
+        for object in list(cluster, &resource(group, version, kind, plural), Some(namespace), "").await? {
+            if !is_usual(kind, &object) && mark(&object) != Some(ours.as_str()) {
+                foreign.push(title(kind, object));
+            }
+        }
+    }
+    let kind = resource("apps", "v1", "ControllerRevision", "controllerrevisions");
+    for object in list(cluster, &kind, Some(namespace), &revision_selector()).await? {
+        if namespace != release.namespace || !release.has(object.metadata.labels.as_ref()) {
+            foreign.push(title(&kind.kind, object));
+        }
+    }
+    Ok(foreign)
+}
+
+/// Whether every namespace has such an object, or a controller has made it.
+fn is_usual(kind: &str, object: &DynamicObject) -> bool {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let is_owned = object.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
+    let is_token = kind == "Secret" && object.data["type"] == "kubernetes.io/service-account-token";
+    let is_lock = object.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(LEADER));
+    USUAL.contains(&(kind, name)) || is_owned || is_token || is_lock
+}
+
 fn is_foreign(kind: &str, object: &DynamicObject, known: &BTreeSet<(String, String)>) -> bool {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let labels = object.metadata.labels.as_ref();
@@ -63,11 +96,7 @@ fn is_foreign(kind: &str, object: &DynamicObject, known: &BTreeSet<(String, Stri
         && known.contains(&(kind.to_owned(), name.to_owned()));
     let is_webhooks = kind == "Service" && known.contains(&(kind.to_owned(), name.to_owned()));
     let holds_values = || object.data["data"].as_object().is_some_and(|data| data.values().any(|value| value != ""));
-    let is_owned = object.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
-    let is_token = kind == "Secret" && object.data["type"] == "kubernetes.io/service-account-token";
-    let is_lock = object.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(LEADER));
-    let is_usual = USUAL.contains(&(kind, name)) || is_owned || is_token || is_lock;
-    !is_usual && !is_webhooks && (!is_ours || (kind == "Secret" && holds_values()))
+    !is_usual(kind, object) && !is_webhooks && (!is_ours || (kind == "Secret" && holds_values()))
 }
 
 #[cfg(test)]

@@ -9,11 +9,14 @@ use serde_json::json;
 use super::controller::{self, Controller};
 use super::find::find;
 use super::item::{Item, Step};
-use super::{Error, Outcomes, Progress};
+use super::{Error, Outcomes, Progress, Uninstall};
 use crate::cluster::{Cluster, is_absent};
 
 /// The finalizers that vc-manager answers for.
 const FINALIZERS: [&str; 2] = ["virtualcluster.finalizer.native", "clusterVersion.finalizers"];
+
+/// The finalizer that Kubernetes itself sets until what an object owns is gone.
+const FOREGROUND: &str = "foregroundDeletion";
 
 /// How long until it is asked again whether something is gone, the first time; twice as long each time after.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -30,16 +33,15 @@ const SAY_AFTER: Duration = Duration::from_secs(3);
 /// A removal under way.
 pub(super) struct Removal<'a> {
     cluster: &'a Cluster,
-    namespace: &'a str,
+    uninstall: &'a Uninstall,
     deadline: Instant,
-    timeout: Duration,
     /// Since when the controller is known to be unavailable.
     unavailable: Option<Instant>,
 }
 
 impl<'a> Removal<'a> {
-    pub(super) fn new(cluster: &'a Cluster, namespace: &'a str, deadline: Instant, timeout: Duration) -> Self {
-        Self { cluster, namespace, deadline, timeout, unavailable: None }
+    pub(super) fn new(cluster: &'a Cluster, uninstall: &'a Uninstall, deadline: Instant) -> Self {
+        Self { cluster, uninstall, deadline, unavailable: None }
     }
 
     /// Removes what there is of a step.
@@ -49,7 +51,7 @@ impl<'a> Removal<'a> {
         outcomes: &mut Outcomes,
         progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<(), Error> {
-        let (items, kept) = find(self.cluster, self.namespace, step).await?;
+        let (items, kept) = find(self.cluster, self.uninstall, step).await?;
         for one in kept {
             if !outcomes.kept.contains(&one) {
                 outcomes.kept.push(one);
@@ -79,7 +81,7 @@ impl<'a> Removal<'a> {
             }
             let remaining = || left.iter().map(|(item, found)| reason(item, found)).collect::<Vec<_>>();
             if Instant::now() >= self.deadline {
-                return Err(Error::NotGone { remaining: remaining(), after: self.timeout });
+                return Err(Error::NotGone { remaining: remaining(), after: self.uninstall.timeout });
             }
             if !is_said && begun.elapsed() > SAY_AFTER {
                 is_said = true;
@@ -93,7 +95,10 @@ impl<'a> Removal<'a> {
 
     async fn delete(&self, item: &Item) -> Result<(), Error> {
         let only = Preconditions { uid: item.uid.clone(), resource_version: None };
-        let deleted = item.api(self.cluster).delete(&item.name, &DeleteParams::background().preconditions(only)).await;
+        // The namespace of a release mostly stays, so its workloads wait for their pods.
+        let is_foreground = self.uninstall.release.is_some() && item.step == Step::Workloads;
+        let parameters = if is_foreground { DeleteParams::foreground() } else { DeleteParams::background() };
+        let deleted = item.api(self.cluster).delete(&item.name, &parameters.preconditions(only)).await;
         match deleted {
             Ok(_) => Ok(()),
             Err(error) if is_absent(&error) => Ok(()),
@@ -130,7 +135,7 @@ impl<'a> Removal<'a> {
             return Ok(());
         }
         // Whatever their controller does not answer for, they refuse.
-        for webhook in find(self.cluster, self.namespace, Step::Webhooks).await?.0 {
+        for webhook in find(self.cluster, self.uninstall, Step::Webhooks).await?.0 {
             self.delete(&webhook).await?;
         }
         let rest: Vec<&String> = finalizers.iter().filter(|one| !FINALIZERS.contains(&one.as_str())).collect();
@@ -154,14 +159,15 @@ impl<'a> Removal<'a> {
 
     /// Whether nobody will take objects apart: the controller is not there, or was unavailable for a while.
     async fn is_controller_gone(&mut self) -> Result<bool, Error> {
-        match controller::ask(self.cluster, self.namespace).await? {
+        match controller::ask(self.cluster, self.uninstall.namespace.as_str()).await? {
             Controller::Absent => Ok(true),
             Controller::Runs => {
                 self.unavailable = None;
                 Ok(false)
             }
             Controller::Unavailable => {
-                Ok(self.unavailable.get_or_insert_with(Instant::now).elapsed() > PATIENCE.min(self.timeout / 4))
+                Ok(self.unavailable.get_or_insert_with(Instant::now).elapsed()
+                    > PATIENCE.min(self.uninstall.timeout / 4))
             }
         }
     }
@@ -179,6 +185,7 @@ fn reason(item: &Item, found: &DynamicObject) -> String {
             format!("{title} ({})", remains.join("; "))
         }
         (_, []) => title,
+        (Step::Workloads, [only]) if only == FOREGROUND => format!("{title} (until its pods have ended)"),
         (_, finalizers) => format!("{title} (finalizers {})", finalizers.join(", ")),
     }
 }
@@ -207,5 +214,7 @@ mod tests {
             { "type": "NamespaceDeletionDiscoveryFailure", "status": "False", "message": "fine" }] } });
         assert_eq!(why(Step::Namespace, "Namespace", namespace), "namespace/n (pods. has 1 resource instances)");
         assert_eq!(why(Step::Workloads, "DaemonSet", json!({ "metadata": { "name": "d" } })), "daemonset/d");
+        let ending = json!({ "metadata": { "name": "d", "finalizers": ["foregroundDeletion"] } });
+        assert_eq!(why(Step::Workloads, "Deployment", ending), "deployment/d (until its pods have ended)");
     }
 }

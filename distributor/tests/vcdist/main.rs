@@ -32,6 +32,7 @@ mod status;
 mod takeover;
 mod traffic;
 mod uninstall;
+mod uninstall_release;
 mod validate;
 mod vars;
 mod with_embedded_ssh;
