@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use vcmanifests::Object;
 
-use super::differences::{Difference, differences};
+use super::differences::{Difference, drift};
 use super::evidence;
 use super::plan::title;
 use super::ready::Readiness;
@@ -62,7 +62,7 @@ impl ObjectHealth {
 pub async fn health(cluster: &Cluster, release: &Release) -> Result<Option<Health>, Error> {
     let revisions = revisions(cluster, release).await?;
     let Some(current) = revisions.last() else { return Ok(None) };
-    let found = differences(cluster, current.to_apply()?, true, false).await?;
+    let found = drift(cluster, current, false).await?;
     let objects = current.known_objects()?;
     let states: Vec<Readiness> =
         stream::iter(&objects).map(|object| readiness(cluster, object)).buffered(AT_ONCE).try_collect().await?;
