@@ -3,6 +3,7 @@
 //! A test that cannot set the stage panics with what it attempted.
 #![expect(clippy::missing_panics_doc, clippy::unwrap_used, reason = "test code: a panic is a failed test")]
 
+mod far_away;
 mod operator;
 mod reader;
 
@@ -13,6 +14,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rigs::Run;
 use serde_json::Value;
 
+pub use far_away::far_away;
 pub use operator::Operator;
 pub use reader::Reader;
 

@@ -14,7 +14,7 @@ use crate::binaries::Binaries;
 use crate::cgroups::Cgroups;
 use crate::components::{self, Component};
 use crate::error::{Error, file};
-use crate::plan::CONTROL_PLANE;
+use crate::plan::{CONTROL_PLANE, Node};
 use crate::process::{Finished, Process, TICK, patience, run, start, tail};
 use crate::state::{Daemon, State};
 use crate::teardown::MARKER;
@@ -149,17 +149,9 @@ impl<'a> Bringup<'a> {
     }
 
     fn start(&mut self, index: usize, component: &Component) -> Result<(), Error> {
-        let node = &self.state.plan.nodes[index];
-        let log = node.log(component.name);
-        let mut command = node::enter(node, &self.cgroups, true, &component.command);
-        let child = start(command.current_dir("/"), &log)?;
-        let process = i32::try_from(child.id()).ok().and_then(Process::of);
+        let (child, daemon) = start_daemon(&self.state.plan.nodes[index], &self.cgroups, component)?;
         self.children.push(child);
-        let (component, node) = (component.name.to_owned(), node.name.clone());
-        match process {
-            Some(process) => self.state.daemons.push(Daemon { component, node, process, log }),
-            None => return Err(Error::Ended { component, node, tail: tail(&log) }),
-        }
+        self.state.daemons.push(daemon);
         Ok(())
     }
 
@@ -197,6 +189,19 @@ impl<'a> Bringup<'a> {
             pause = (pause * 2).min(TICK * 8);
         }
         Ok(())
+    }
+}
+
+/// Starts a daemon on a node.
+pub(crate) fn start_daemon(node: &Node, cgroups: &Cgroups, component: &Component) -> Result<(Child, Daemon), Error> {
+    let log = node.log(component.name);
+    let mut command = node::enter(node, cgroups, true, &component.command);
+    let child = start(command.current_dir("/"), &log)?;
+    let process = i32::try_from(child.id()).ok().and_then(Process::of);
+    let (component, node) = (component.name.to_owned(), node.name.clone());
+    match process {
+        Some(process) => Ok((child, Daemon { component, node, process, log })),
+        None => Err(Error::Ended { component, node, tail: tail(&log) }),
     }
 }
 

@@ -1,20 +1,23 @@
 //! The public interface of a lab: start, load, use, remove.
 
 use std::net::Ipv4Addr;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::process::Signal;
 
 use crate::binaries::{Binaries, Containerd, Kubernetes};
 use crate::bringup::{self, Bringup};
 use crate::cgroups::Cgroups;
+use crate::components;
 use crate::error::Error;
 use crate::node;
 use crate::packages;
 use crate::plan::{Node, Options, check_name};
-use crate::process::{Finished, run};
+use crate::process::{Finished, TICK, patience, run};
 use crate::state::{self, Daemon, Lock, State};
 use crate::teardown;
 
@@ -240,6 +243,35 @@ impl Lab {
         Ok(node::enter(self.node(node)?, &self.cgroups, false, program))
     }
 
+    /// Kills the API server and starts it again. Returns once it is started; it answers some seconds later.
+    ///
+    /// # Errors
+    /// Returns an error if it does not run, does not end in time, or cannot be started.
+    pub fn restart_api_server(&mut self) -> Result<(), Error> {
+        let node = self.state.plan.control_plane();
+        let component = components::api_server(node);
+        let daemon = self.state.daemons.iter_mut().find(|daemon| daemon.component == component.name);
+        let missing =
+            || Error::Ended { component: component.name.to_owned(), node: node.name.clone(), tail: String::new() };
+        let daemon = daemon.ok_or_else(missing)?;
+        // The daemon's own process enters the node, and waits for the server there.
+        node::only_child(daemon.process.pid).ok_or_else(missing)?.signal(Signal::KILL);
+        let waited = patience(30);
+        let deadline = Instant::now() + waited;
+        while daemon.process.is_alive() {
+            if Instant::now() > deadline {
+                let (what, seconds) = ("the end of the API server".to_owned(), waited.as_secs());
+                let (component, tail) = (component.name.to_owned(), String::new());
+                return Err(Error::Timeout { what, seconds, detail: "it still runs".to_owned(), component, tail });
+            }
+            thread::sleep(TICK);
+        }
+        let (child, started) = bringup::start_daemon(node, &self.cgroups, &component)?;
+        *daemon = started;
+        self.children.push(child);
+        self.state.write()
+    }
+
     fn take_down(&mut self) -> Result<(), Error> {
         Self::down_by_name(&self.state.plan.name)?;
         bury(&mut self.children);
@@ -256,6 +288,12 @@ impl Deref for ScopedLab {
 
     fn deref(&self) -> &Lab {
         &self.0
+    }
+}
+
+impl DerefMut for ScopedLab {
+    fn deref_mut(&mut self) -> &mut Lab {
+        &mut self.0
     }
 }
 

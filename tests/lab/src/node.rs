@@ -168,7 +168,8 @@ fn inside_script(plan: &Plan, node: &Node, on_overlay: bool, binaries: &Binaries
 }
 
 /// Returns the only child of a process, if it has exactly one.
-fn only_child(pid: i32) -> Option<Process> {
+/// Returns the process that another one waits for.
+pub(crate) fn only_child(pid: i32) -> Option<Process> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     let mut children = children.split_whitespace().map(str::parse);
     match (children.next(), children.next()) {

@@ -11,6 +11,7 @@ mod life_cycle;
 mod main_job;
 mod nix;
 mod refusals;
+mod releases;
 mod run;
 mod takeover;
 mod validate;
