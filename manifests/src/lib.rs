@@ -5,6 +5,8 @@ mod any;
 pub mod api;
 mod arguments;
 mod budget;
+mod built_in;
+mod chart;
 mod command_line;
 mod component;
 mod control_plane;
@@ -22,6 +24,8 @@ mod yaml;
 
 pub use any::AnyObject;
 pub use budget::{Budget, Budgets};
+pub use built_in::known_kinds;
+pub use chart::{Chart, installation_chart, is_unchanged_chart, release_chart};
 pub use command_line::{CommandLine, CommandLines};
 pub use component::Component;
 pub use control_plane::{ControlPlane, Storage, cluster_version};

@@ -11,6 +11,11 @@ use crate::Error;
 pub struct NamespaceName(String);
 
 impl NamespaceName {
+    /// What stands for a namespace that is not known yet.
+    pub(crate) fn placeholder(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -220,7 +220,7 @@ impl Deploy {
             Given::Installation(objects) => done.files = self.write(objects)?,
             Given::Others(manifests) => {
                 if text {
-                    release::show_notes(manifests);
+                    release::notes(manifests).iter().for_each(|note| tell(note));
                 }
                 done.images.clone_from(&manifests.images);
             }

@@ -122,11 +122,8 @@ impl ManifestArgs {
     /// What the options say is rolled out.
     pub(super) fn source(&self, others: &OtherManifests) -> Result<Given, Error> {
         if others.manifests.is_empty() {
-            return if others.name.is_some() {
-                Err(Error::NameAlone)
-            } else {
-                Ok(Given::Installation(self.objects()?))
-            };
+            others.refuse_name_alone()?;
+            return Ok(Given::Installation(self.objects()?));
         }
         let store = self.store.clone().unwrap_or_else(Store::default_path);
         Ok(Given::Others(Manifests::read(&others.manifests, &store)?))

@@ -2,6 +2,7 @@
 //! no other module uses it.
 
 mod changes;
+mod chart;
 mod clusterversion;
 mod deploy;
 mod detect;
@@ -70,7 +71,7 @@ enum Command {
     Status(Box<status::Status>),
     Prune(Box<prune::Prune>),
     Deploy(deploy::Deploy),
-    Render(render::Render),
+    Render(Box<render::Render>),
     History(history::History),
     Diff(diff::Diff),
     Rollback(Box<rollback::Rollback>),
@@ -104,10 +105,7 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Status(status) => ended(status.run()),
         Command::Prune(prune) => ended(prune.run()),
         Command::Deploy(deploy) => ended(deploy.run()),
-        Command::Render(render) => render.run().unwrap_or_else(|error| {
-            vcterminal::report(&error);
-            Exit::Failed
-        }),
+        Command::Render(render) => ended(render.run()),
         Command::History(history) => ended(history.run()),
         Command::Diff(diff) => ended(diff.run()),
         Command::Rollback(rollback) => ended(rollback.run()),

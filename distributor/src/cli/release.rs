@@ -3,10 +3,10 @@
 use camino::Utf8PathBuf;
 use clap::Args;
 use vcmanifests::NamespaceName;
-use vcterminal::tell;
 
+use crate::cli::manifests;
 use crate::cli::values::release_name;
-use crate::manifests::Manifests;
+use crate::manifests::{Manifests, NamedImage};
 use crate::rollout::Release;
 
 /// Manifests of others, and the name of their release.
@@ -33,6 +33,11 @@ pub(super) struct OtherManifests {
 }
 
 impl OtherManifests {
+    /// Refuses a name where there are no manifests that it could name.
+    pub(super) fn refuse_name_alone(&self) -> Result<(), manifests::Error> {
+        if self.manifests.is_empty() && self.name.is_some() { Err(manifests::Error::NameAlone) } else { Ok(()) }
+    }
+
     pub(super) fn release(&self, namespace: &NamespaceName) -> Release {
         Release::new(namespace, self.name.as_deref())
     }
@@ -54,18 +59,12 @@ impl ReleaseName {
     }
 }
 
-/// Tells what is done with the images and hooks of manifests.
-pub(super) fn show_notes(manifests: &Manifests) {
-    for note in &manifests.notes {
-        tell(format_args!("{note}"));
-    }
-    for image in &manifests.images {
-        match &image.replaced_by {
-            Some(complete) => tell(format_args!("image {} is {complete}", image.name)),
-            None if image.name.contains('@') => {}
-            None => {
-                tell(format_args!("image {} stays as it is named: the store has no image of this name", image.name));
-            }
-        }
-    }
+/// What is done with the images and hooks of manifests.
+pub(super) fn notes(manifests: &Manifests) -> Vec<String> {
+    let image = |image: &NamedImage| match &image.replaced_by {
+        Some(complete) => Some(format!("image {} is {complete}", image.name)),
+        None if image.name.contains('@') => None,
+        None => Some(format!("image {} stays as it is named: the store has no image of this name", image.name)),
+    };
+    manifests.notes.iter().cloned().chain(manifests.images.iter().filter_map(image)).collect()
 }

@@ -58,6 +58,17 @@ pub enum Error {
         source: vcstore::Error,
     },
 
+    /// Kinds whose objects cannot be placed without a cluster.
+    #[error("whether objects of these kinds have a namespace is not known without a cluster: {kinds}")]
+    #[diagnostic(help(
+        "name a cluster that has them with --kubeconfig FILE or --context NAME, give their CustomResourceDefinitions with the \
+         manifests, or write metadata.namespace into objects that have one"
+    ))]
+    UnknownScope {
+        /// `KIND in APIVERSION (FILE)`, joined.
+        kinds: String,
+    },
+
     /// A manifest that cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -126,6 +137,27 @@ impl Manifests {
         let mut kinds = kinds::served(cluster, &self.documents).await?;
         // A definition that is rolled out with its objects says more than the cluster does yet.
         kinds.extend(vcmanifests::defined_kinds(&self.documents));
+        Ok(vcmanifests::placed(self.documents.clone(), &kinds, &release.namespace, &release.to_string())?)
+    }
+
+    /// The objects, in the order of a rollout, without asking a cluster.
+    ///
+    /// # Errors
+    /// When only a cluster knows a kind, or an object is there twice.
+    pub fn objects_without_cluster(&self, release: &Release) -> Result<Vec<Object>, Error> {
+        let mut kinds = vcmanifests::known_kinds(&self.documents);
+        kinds.extend(vcmanifests::defined_kinds(&self.documents));
+        let mut unknown = BTreeMap::new();
+        for Document { value, origin } in &self.documents {
+            let key = (text(&value["apiVersion"]).to_owned(), text(&value["kind"]).to_owned());
+            if !kinds.contains_key(&key) {
+                unknown.entry(key).or_insert(origin.as_str());
+            }
+        }
+        if !unknown.is_empty() {
+            let told = unknown.into_iter().map(|((version, kind), origin)| format!("{kind} in {version} ({origin})"));
+            return Err(Error::UnknownScope { kinds: told.collect::<Vec<_>>().join(", ") });
+        }
         Ok(vcmanifests::placed(self.documents.clone(), &kinds, &release.namespace, &release.to_string())?)
     }
 

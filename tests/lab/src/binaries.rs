@@ -193,6 +193,26 @@ impl Kubernetes {
     }
 }
 
+const HELM: Module = Module {
+    name: "helm",
+    files: module_files!("helm": "go.mod", "go.sum", "tools.go"),
+    packages: &["helm.sh/helm/v3/cmd/helm"],
+    programs: &["helm"],
+    tags: "",
+    stamps: "-X helm.sh/helm/v3/internal/version.version=v3.19.5",
+    duration: "1 min",
+};
+
+/// Returns the path of Helm, which no node runs; compiles it if necessary.
+///
+/// # Errors
+/// Returns an error like [`Binaries::ensure`].
+pub fn helm() -> Result<Utf8PathBuf, Error> {
+    let cache = cache_folder();
+    fs::create_dir_all(&cache).map_err(file("creating", &cache))?;
+    Ok(realise(&HELM, &cache, &compiler_version()?)?.join("helm"))
+}
+
 /// Which containerd the lab's nodes run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 pub enum Containerd {

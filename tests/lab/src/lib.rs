@@ -30,7 +30,7 @@ mod ssh;
 mod state;
 mod teardown;
 
-pub use binaries::{Binaries, Containerd, Kubernetes, cache_folder};
+pub use binaries::{Binaries, Containerd, Kubernetes, cache_folder, helm};
 pub use error::Error;
 pub use lab::{Lab, ScopedLab};
 pub use pause::IMAGE as PAUSE_IMAGE;

@@ -20,6 +20,10 @@ fn an_installation_is_compared_rolled_back_and_removed_and_installed_again() {
     let first = image(&operator);
     a_new_version_is_rolled_back(&operator, &first);
     everything_goes_and_comes_again(&operator);
+    let config = operator.lab.ssh_config();
+    let uninstall = ["--ssh-config", config.as_str(), "--timeout", "120s", "--yes"];
+    Run::of(operator.vcdist("uninstall").args(uninstall)).succeeded();
+    crate::helm::the_chart_is_installed_upgraded_and_removed(&operator);
 }
 
 /// How many objects differ in each way.

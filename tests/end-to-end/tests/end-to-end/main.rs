@@ -6,6 +6,7 @@ mod after_push;
 mod ansible;
 mod archives;
 mod documents;
+mod helm;
 mod kubelet;
 mod life_cycle;
 mod main_job;
