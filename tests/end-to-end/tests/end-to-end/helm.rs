@@ -83,6 +83,7 @@ pub(crate) fn the_chart_is_installed_upgraded_and_removed(operator: &Operator) {
         |action: &[&str]| helm(&[action, &["virtualcluster", chart.as_str(), "--wait", "--timeout", "120s"]].concat());
     let said = upgrade(&["install", "--create-namespace"]);
     assert!(said.contains("vcdist verify --namespace vc-manager"), "{said}");
+    until_rolled_out(operator);
     assert_eq!(operator.verify(0)["passed"], true);
     let before = pods(operator);
     assert_eq!(before.len(), 4);
@@ -91,6 +92,7 @@ pub(crate) fn the_chart_is_installed_upgraded_and_removed(operator: &Operator) {
         ["-n", "vc-manager", "patch", "secret", "empty-kubelet-client", "--patch", r#"{"data":{"client.crt":"eA=="}}"#];
     let _ = operator.kubectl(&secret);
     upgrade(&["upgrade", "--set", "syncer.resources.requests.cpu=90m"]);
+    until_rolled_out(operator);
     let after = pods(operator);
     for (component, pods) in &before {
         assert_eq!(after.get(component) == Some(pods), !component.starts_with("vc-syncer"), "{before:?} {after:?}");
@@ -106,6 +108,13 @@ pub(crate) fn the_chart_is_installed_upgraded_and_removed(operator: &Operator) {
     let left: Vec<&str> = left.lines().filter(ours).collect();
     assert_eq!(left.len(), 2, "the definitions stay, and nothing else: {left:?}");
     assert_eq!(operator.kubectl(&["-n", "vc-manager", "get", "deployments,daemonsets,secrets", "-o", "name"]), "");
+}
+
+/// Waits until every pod runs: `helm --wait` takes a Deployment for ready whose strategy lets its only pod be away.
+fn until_rolled_out(operator: &Operator) {
+    for workload in ["deployment/vc-manager", "deployment/vc-syncer", "daemonset/vn-agent"] {
+        let _ = operator.kubectl(&["-n", "vc-manager", "rollout", "status", workload, "--timeout=120s"]);
+    }
 }
 
 /// The names of the pods by their workload and node.
