@@ -220,7 +220,7 @@ impl Deploy {
             Given::Installation(objects) => done.files = self.write(objects)?,
             Given::Others(manifests) => {
                 if text {
-                    release::notes(manifests).iter().for_each(|note| tell(note));
+                    release::notes(manifests).iter().for_each(tell);
                 }
                 done.images.clone_from(&manifests.images);
             }

@@ -76,8 +76,7 @@ pub(crate) fn the_chart_is_installed_upgraded_and_removed(operator: &Operator) {
     let helm = |arguments: &[&str]| {
         let mut command = helm(stage);
         command.args(["--kubeconfig", operator.lab.kubeconfig().as_str(), "--namespace", "vc-manager"]);
-        let printed = Run::of(command.args(arguments)).printed();
-        printed
+        Run::of(command.args(arguments)).printed()
     };
     let upgrade =
         |action: &[&str]| helm(&[action, &["virtualcluster", chart.as_str(), "--wait", "--timeout", "120s"]].concat());
