@@ -1,6 +1,7 @@
 //! `vcdist clusterversion`: the ClusterVersion from which vc-manager creates tenants' control planes.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
@@ -8,6 +9,7 @@ use kube::api::{Api, Patch, PatchParams};
 use miette::Diagnostic;
 use serde::Serialize;
 use thiserror::Error;
+use tokio::time::sleep;
 use vcmanifests::api::ClusterVersion;
 use vcmanifests::{ControlPlane, ImageReference, Storage};
 use vcstore::Store;
@@ -16,6 +18,12 @@ use vcterminal::{Exit, Output, Text};
 use crate::cluster::{self, Cluster, ClusterArgs};
 use crate::detect::{Detected, Part, detect};
 use crate::rollout::FIELD_MANAGER;
+
+/// How long an API server may take to serve a kind whose definition was just applied, perhaps through another API server.
+const SERVED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often that is tried.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What the help shows of its use.
 const EXAMPLES: &str = "\
@@ -159,6 +167,10 @@ pub(crate) enum Error {
     #[diagnostic(help("use lowercase letters, digits, dashes and dots, with a letter or digit at both ends"))]
     Name { name: String },
 
+    #[error("applying clusterversion/{name}: the API server does not serve ClusterVersions")]
+    #[diagnostic(help("`vcdist deploy` installs their definition with VirtualCluster"))]
+    NotServed { name: String },
+
     #[error("writing the ClusterVersion as YAML: {0}")]
     Yaml(String),
 
@@ -255,9 +267,18 @@ impl Clusterversion {
 async fn apply(cluster: &Cluster, object: &ClusterVersion) -> Result<(), Error> {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let api = Api::<ClusterVersion>::all(cluster.client());
-    let applied = api.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(object)).await;
-    applied.map_err(|error| cluster.failed(format!("applying clusterversion/{name}"), error))?;
-    Ok(())
+    let deadline = Instant::now() + SERVED_WITHIN;
+    loop {
+        let applied = api.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(object)).await;
+        match applied {
+            Err(kube::Error::Api(status)) if status.code == 404 && Instant::now() < deadline => sleep(PAUSE).await,
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                return Err(Error::NotServed { name: name.to_owned() });
+            }
+            Err(error) => return Err(cluster.failed(format!("applying clusterversion/{name}"), error).into()),
+            Ok(_) => return Ok(()),
+        }
+    }
 }
 
 impl ServiceType {

@@ -1,13 +1,20 @@
 //! `vcdist detect` and `vcdist clusterversion`: the images of the cluster's control plane, and of tenants'.
 
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
-use rigs::Run;
+use rigs::{Run, wait};
 use serde_json::{Value, json};
 
 use crate::rig::api::Api;
 
 const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000001";
+
+const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/clusterversions.tenancy.x-k8s.io";
+
+fn definition() -> Value {
+    json!({ "kind": "CustomResourceDefinition",
+        "spec": { "group": "tenancy.x-k8s.io", "versions": [{ "name": "v1alpha1", "served": true }] } })
+}
 
 /// A cluster of kubeadm, whose controller manager has no static pod.
 fn cluster() -> Api {
@@ -63,11 +70,24 @@ fn tenants_get_the_images_of_the_cluster_unless_others_are_given() {
 }
 
 #[test]
+fn a_kind_that_is_not_served_yet_is_waited_for_and_one_that_never_is_names_what_installs_it() {
+    let api = cluster();
+    let mut command = api.vcdist(&["clusterversion", "mine", "--apply"]);
+    run(&api, &["clusterversion", "mine", "--apply"]).failed(1, &["does not serve ClusterVersions", "vcdist deploy"]);
+    let asked = || api.requests().iter().filter(|request| request.starts_with("PATCH")).count();
+    let before = asked();
+    let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vcdist runs");
+    wait::until("the ClusterVersion was applied in vain", || asked() > before);
+    api.put(DEFINITION, definition());
+    let Output { status, stderr, .. } = running.wait_with_output().expect("its end");
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    assert!(api.get("/apis/tenancy.x-k8s.io/v1alpha1/clusterversions/mine").is_some());
+}
+
+#[test]
 fn a_cluster_version_is_applied_and_needs_no_cluster_to_be_printed() {
     let api = cluster();
-    let definition = json!({ "kind": "CustomResourceDefinition",
-        "spec": { "group": "tenancy.x-k8s.io", "versions": [{ "name": "v1alpha1", "served": true }] } });
-    api.put("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/clusterversions.tenancy.x-k8s.io", definition);
+    api.put(DEFINITION, definition());
     let applied =
         run(&api, &["clusterversion", "mine", "--etcd-storage", "2Gi", "--service-type", "clusterip", "--apply"]);
     assert_eq!((applied.code, applied.stdout.as_str()), (Some(0), "applied clusterversion/mine\n"), "{applied:?}");
