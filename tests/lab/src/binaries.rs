@@ -137,17 +137,17 @@ const CONTAINERD_1_7: Module = Module {
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, clap::ValueEnum,
 )]
 pub enum Kubernetes {
-    /// 1.23: the oldest whose modules are all available.
+    /// The oldest whose Go modules are all available.
     #[value(name = "1.24")]
     V1_24,
-    /// 1.30.
+    /// One in the middle.
     #[value(name = "1.30")]
     V1_30,
-    /// 1.34.
+    /// What continuous integration runs.
     #[default]
     #[value(name = "1.34")]
     V1_34,
-    /// 1.37: the newest.
+    /// The newest.
     #[value(name = "1.37")]
     V1_37,
 }
