@@ -276,11 +276,17 @@ pub(super) async fn step(
     };
     let mut fields = diff(&value(&object, &before)?, &value(&object, &after)?);
     if taken_over {
-        for one in takeover::dropped(&before, &after) {
-            if !fields.iter().any(|known| one.field.starts_with(&known.field)) {
-                fields.push(one);
-            }
+        let mut dropped = takeover::dropped(&before, &after);
+        dropped.retain(|one| !fields.iter().any(|known| one.field.starts_with(&known.field)));
+        // The client owns defaults too, which the API server sets again.
+        if !dropped.is_empty()
+            && let Some(anew) = takeover::made_anew(cluster, &object).await
+        {
+            let lasting = diff(&value(&object, &before)?, &value(&object, &anew)?);
+            let is_within = |a: &FieldChange, b: &FieldChange| a.field.starts_with(&b.field);
+            dropped.retain(|one| lasting.iter().any(|field| is_within(one, field) || is_within(field, one)));
         }
+        fields.extend(dropped);
     }
     let settled = fields.is_empty() && owned(&before) == owned(&after) && !taken_over;
     let change = if fields.is_empty() { Change::Unchanged } else { Change::Configured(fields) };

@@ -34,6 +34,7 @@ fn an_installation_of_kubectl_apply_is_taken_over_and_nothing_else_is_touched() 
     assert_eq!(object(&plan, "ClusterRole", "vc-syncer")["change"], "removed", "{plan}");
     let syncer = object(&plan, "Deployment", "vc-syncer");
     assert!(syncer["taken_over"] == true && syncer["fields"].to_string().contains("spec.minReadySeconds"), "{syncer}");
+    assert!(!syncer["fields"].to_string().contains("terminationMessagePath"), "defaults stay: {syncer}");
     let _ = document(&operator, &[], 0);
 
     let syncer = get(&operator, &["-n", "vc-manager", "deployment", "vc-syncer"]);
