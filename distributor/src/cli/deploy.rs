@@ -289,7 +289,8 @@ impl Deploy {
         };
         match result {
             Ok(()) => Ok(()),
-            Err(failure) if done.outcomes.applied > 0 => {
+            // What the first step deletes to make it anew is gone before the step counts; the revision is there before.
+            Err(failure) if done.outcomes.applied > 0 || done.outcomes.revision.is_some() => {
                 tokio::select! {
                     error = self.go_back(cluster, failure, done, text) => Err(error),
                     () = interrupt.next() => Err(Error::NotBack),

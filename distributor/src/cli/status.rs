@@ -135,7 +135,12 @@ impl Status {
     async fn rollout(&self, cluster: Option<&Cluster>) -> Result<Option<Health>, rollout::Error> {
         match cluster {
             Some(cluster) if self.images.are_all() => {
-                rollout::health(cluster, &self.release.release(&self.namespace)).await
+                let release = self.release.release(&self.namespace);
+                let health = rollout::health(cluster, &release).await?;
+                if health.is_none() && release.name.is_some() {
+                    return Err(rollout::Error::NoRevisions { namespace: release.to_string() });
+                }
+                Ok(health)
             }
             _ => Ok(None),
         }

@@ -50,7 +50,7 @@ async fn check_one(cluster: &Cluster, object: &Object, live: &Value, wanted: &Va
         if let Some(one) = living.first() {
             return Err(refuse(
                 format!("the new definition does not serve the version {version} any more, and {} exists", name(one)),
-                "keep serving that version, or have whoever uses it move to another one first, and delete what is left"
+                "serve one of the versions that are served now too, so that whoever uses the objects can move to another"
                     .to_owned(),
             ));
         }
@@ -85,8 +85,12 @@ fn dropped_storage(live: &Value, wanted: &Value) -> Vec<String> {
 /// Versions that are served now and would not be.
 fn dropped_service(live: &Value, wanted: &Value) -> Vec<String> {
     let served = versions(live).filter(|one| one["served"] == true).filter_map(|one| one["name"].as_str());
-    let is_served = |name: &str| version(wanted, name).is_some_and(|one| one["served"] == true);
-    served.filter(|name| !is_served(name)).map(str::to_owned).collect()
+    let served: Vec<&str> = served.collect();
+    // Every object can be had in every served version: one that is retired beside another takes nothing away.
+    if served.iter().any(|name| version(wanted, name).is_some_and(|one| one["served"] == true)) {
+        return Vec::new();
+    }
+    served.into_iter().map(str::to_owned).collect()
 }
 
 /// The versions that are and stay served and whose schema changes: name, old and new schema.

@@ -75,6 +75,7 @@ pub async fn health(cluster: &Cluster, release: &Release) -> Result<Option<Healt
             difference: found
                 .iter()
                 .find(|one| one.is_of(object))
+                .filter(|one| one.change != Change::Created || !state.is_ready())
                 .cloned()
                 .unwrap_or_else(|| Difference::new(object, Change::Unchanged)),
             ready: state.is_ready(),

@@ -243,7 +243,8 @@ pub(super) async fn step(
     if holds_secrets(&object, &before) {
         return Ok(Step::new(object, Change::Unchanged));
     }
-    if before.metadata.deletion_timestamp.is_some() && recreate::too_precious(&object).is_none() {
+    let goes_anyway = object.stage() == Stage::Custom || recreate::too_precious(&object).is_none();
+    if before.metadata.deletion_timestamp.is_some() && goes_anyway {
         return Ok(Step { replaces: before.metadata.uid, ..Step::new(object, Change::Created) });
     }
     let taken_over = takeover::is_of_client(&before);

@@ -45,6 +45,7 @@ pub(super) fn too_precious(object: &Object) -> Option<&'static str> {
     match (object.stage(), object.kind()) {
         (Stage::Namespace, _) => Some("everything in it would go with it"),
         (Stage::Definitions, _) => Some("all objects of its kind would go with it"),
+        (Stage::Custom, _) => Some("its controller would remove everything that belongs to it"),
         (_, "PersistentVolumeClaim" | "PersistentVolume") => Some("the data in it would go with it"),
         _ => None,
     }
@@ -142,8 +143,10 @@ mod tests {
     fn what_holds_others_is_never_deleted() {
         let of = |api_version: &str, kind: &str| {
             let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": "x" } });
-            too_precious(&Object::from_value(&object).unwrap().unwrap()).is_some()
+            let known = Object::from_value(&object).unwrap();
+            too_precious(&known.unwrap_or_else(|| Object::other(object, "things"))).is_some()
         };
+        assert!(of("db.example.com/v1", "Database"));
         assert!(of("v1", "Namespace"));
         assert!(!of("v1", "ServiceAccount"));
     }

@@ -153,7 +153,12 @@ fn watch<'a>(cluster: &'a Cluster, target: &'a WaitTarget<'a>) -> Option<Watch<'
             Ok(watcher::Event::Apply(found) | watcher::Event::InitApply(found)) => {
                 Some(Ok(judge(cluster, object, found, target.begun).await))
             }
-            Ok(watcher::Event::Delete(_)) => Some(Ok(Readiness::Failed("somebody deleted it".to_owned()))),
+            Ok(watcher::Event::Delete(found)) => {
+                let last = judge(cluster, object, found, target.begun).await;
+                // A Job that is done may be deleted by its time to live.
+                let is_done = object.kind() == "Job" && last.is_ready();
+                Some(Ok(if is_done { last } else { Readiness::Failed("somebody deleted it".to_owned()) }))
+            }
             Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
             Err(error) => lasting(cluster, object, error).map(Err),
         }
@@ -161,10 +166,20 @@ fn watch<'a>(cluster: &'a Cluster, target: &'a WaitTarget<'a>) -> Option<Watch<'
     Some(states.boxed())
 }
 
+/// Whether the cluster deletes an object once it has done its work.
+fn goes_when_done(object: &Object) -> bool {
+    let value = serde_json::to_value(object).unwrap_or_default();
+    object.kind() == "Job" && value["spec"]["ttlSecondsAfterFinished"].is_number()
+}
+
 /// How far an object is now.
 pub(super) async fn readiness(cluster: &Cluster, object: &Object) -> Result<Readiness, Error> {
     let Some(found) = read(cluster, object).await? else {
-        return Ok(Readiness::Failed("it does not exist".to_owned()));
+        return Ok(if goes_when_done(object) {
+            Readiness::Ready("deleted once it was done".to_owned())
+        } else {
+            Readiness::Failed("it does not exist".to_owned())
+        });
     };
     if ready::by_being_there(object.api_version(), object.kind()) {
         return Ok(Readiness::Ready("there".to_owned()));
@@ -217,7 +232,22 @@ fn lasting(cluster: &Cluster, object: &Object, error: watcher::Error) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use super::{Cause, Causes};
+    use serde_json::json;
+    use vcmanifests::Object;
+
+    use super::{Cause, Causes, goes_when_done};
+
+    #[test]
+    fn a_job_with_a_time_to_live_may_be_gone() {
+        let job = |spec| {
+            Object::other(
+                json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "a" }, "spec": spec }),
+                "jobs",
+            )
+        };
+        assert!(goes_when_done(&job(json!({ "ttlSecondsAfterFinished": 0 }))));
+        assert!(!goes_when_done(&job(json!({}))));
+    }
 
     #[test]
     fn a_cause_is_told_once_and_only_if_it_lasts() {

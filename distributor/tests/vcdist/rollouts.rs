@@ -120,6 +120,11 @@ fn a_definition_that_living_objects_do_not_survive_is_refused_before_anything_ch
     api.put(DEFINITION, served.clone());
     let older = TENANT.replace("v1alpha1", "v0");
     api.put(&older, tenant(json!({})));
+    let (code, _, said) = output(&mut deploy(&api, &digest("a"), &["--dry-run"]));
+    assert_eq!(code, Some(0), "what is served in v1alpha1 too is no obstacle: {said}");
+    let mut alone = served.clone();
+    alone["spec"]["versions"].as_array_mut().expect("versions").retain(|version| version["name"] == "v0");
+    api.put(DEFINITION, alone);
     refused(&["does not serve the version v0 any more, and team/one exists"]);
     served["status"]["storedVersions"] = json!(["v0", "v1alpha1"]);
     api.put(DEFINITION, served);

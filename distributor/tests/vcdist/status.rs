@@ -277,6 +277,11 @@ fn what_is_rolled_out_is_judged_and_compared_beside_the_images() {
     }
 
     api.restore(&as_applied);
+    let mut other = api.vcdist(&["status", "--name", "shpo", "--namespace", "vc-manager", "--ssh-user", "root"]);
+    other.args(["--ssh-config", config.as_str(), "--containerd-address", socket.as_str()]);
+    let output = other.env("VCBUILD_STORE", rig.path().join("store")).output().expect("vcdist runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), said.contains("vc-manager/shpo")), (Some(4), true), "{said}");
     api.refuse_to_read(REVISIONS);
     let (rollout, text) = status(4);
     assert_eq!(rollout, Value::Null);
