@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{DeleteParams, DynamicObject, Preconditions};
 use serde::Serialize;
 use vcmanifests::{Object, RELEASE, Stage};
@@ -100,7 +101,7 @@ pub(super) async fn remove(cluster: &Cluster, removal: &Removal) -> Result<(), E
 pub(crate) fn not_ours_as(recorded: &Object, found: &DynamicObject) -> Option<String> {
     let Some(release) = recorded.annotation(RELEASE) else { return not_ours(found) };
     match release::mark(found) {
-        Some(mark) if mark == release => taken_over(found),
+        Some(mark) if mark == release => taken_over(found).or_else(|| shared_with(found)),
         Some(other) => Some(format!("it belongs to the release {other}")),
         None => Some(format!("it has no annotation {RELEASE}={release}")),
     }
@@ -123,6 +124,21 @@ pub(crate) fn not_ours(found: &DynamicObject) -> Option<String> {
     };
     let is_secret = found.types.as_ref().is_some_and(|types| types.kind == "Secret");
     (is_secret && holds("data")).then(|| "somebody has put values into it".to_owned())
+}
+
+/// Who else applies an object of a release. Two that apply the same values do not conflict, so nobody refused it before.
+fn shared_with(found: &DynamicObject) -> Option<String> {
+    if let Some(helm) = found.metadata.annotations.as_ref().and_then(|all| all.get("meta.helm.sh/release-name")) {
+        return Some(format!("it belongs to the Helm release {helm} too"));
+    }
+    let mut managers = found.metadata.managed_fields.iter().flatten();
+    let is_other = |entry: &&ManagedFieldsEntry| {
+        entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.is_none()
+            && entry.manager.as_deref() != Some(FIELD_MANAGER)
+    };
+    let other = managers.find(is_other)?.manager.as_deref()?;
+    Some(format!("{other} applies it too"))
 }
 
 /// Who else an object belongs to by now.
@@ -167,14 +183,36 @@ fn candidates(revisions: &[Revision], wanted: &[Object]) -> Vec<Object> {
 mod tests {
     use kube::api::DynamicObject;
     use serde_json::{Value, json};
-    use vcmanifests::Object;
+    use vcmanifests::{Object, RELEASE};
 
     use super::{candidates, not_ours, not_ours_as};
+    use crate::rollout::FIELD_MANAGER;
     use crate::rollout::revision::tests::revision;
     use crate::rollout::title;
 
     fn account(name: &str) -> Value {
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name, "namespace": "vc" } })
+    }
+
+    #[test]
+    fn what_another_tool_applies_too_is_not_removed_with_a_release() {
+        let recorded = Object::other(
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a", "namespace": "n",
+                "annotations": { RELEASE: "n/shop" } } }),
+            "configmaps",
+        );
+        let why = |helm: bool, other: &str| {
+            let mut annotations = json!({ RELEASE: "n/shop" });
+            if helm {
+                annotations["meta.helm.sh/release-name"] = json!("web");
+            }
+            let managers = [FIELD_MANAGER, other].map(|manager| json!({ "manager": manager, "operation": "Apply" }));
+            let metadata = json!({ "name": "a", "annotations": annotations, "managedFields": managers });
+            not_ours_as(&recorded, &serde_json::from_value(json!({ "metadata": metadata })).unwrap())
+        };
+        assert_eq!(why(false, FIELD_MANAGER), None);
+        assert!(why(true, FIELD_MANAGER).unwrap().contains("Helm release web"));
+        assert!(why(false, "argocd").unwrap().contains("argocd"));
     }
 
     #[test]
