@@ -87,7 +87,7 @@ pub(super) fn show_kept(kept: &[Kept]) {
     }
 }
 
-/// As [`describe()`], with whom the object is taken over from.
+/// As [`describe()`], and whether `kubectl apply` made the object.
 fn describe_step(step: &Step) -> Text {
     let from = if step.taken_over { " (taken over from kubectl apply)" } else { "" };
     describe(&format!("{}{from}", title(&step.object)), &step.change)

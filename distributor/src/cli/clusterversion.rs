@@ -15,7 +15,7 @@ use vcmanifests::{ControlPlane, ImageReference, Storage};
 use vcstore::Store;
 use vcterminal::{Exit, Output, Text};
 
-use crate::cluster::{self, Cluster, ClusterArgs};
+use crate::cluster::{self, Cluster, ClusterArgs, is_absent};
 use crate::detect::{Detected, Part, detect};
 use crate::rollout::FIELD_MANAGER;
 
@@ -271,12 +271,12 @@ async fn apply(cluster: &Cluster, object: &ClusterVersion) -> Result<(), Error> 
     loop {
         let applied = api.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(object)).await;
         match applied {
-            Err(kube::Error::Api(status)) if status.code == 404 && Instant::now() < deadline => sleep(PAUSE).await,
-            Err(kube::Error::Api(status)) if status.code == 404 => {
-                return Err(Error::NotServed { name: name.to_owned() });
-            }
-            Err(error) => return Err(cluster.failed(format!("applying clusterversion/{name}"), error).into()),
             Ok(_) => return Ok(()),
+            Err(error) if !is_absent(&error) => {
+                return Err(cluster.failed(format!("applying clusterversion/{name}"), error).into());
+            }
+            Err(_) if Instant::now() < deadline => sleep(PAUSE).await,
+            Err(_) => return Err(Error::NotServed { name: name.to_owned() }),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use vcmanifests::{Object, Stage};
 
 use super::Error;
-use super::plan::{Change, Step, api, title};
+use super::plan::{Change, Step, read, title};
 use super::schema::violations;
 use crate::cluster::{Cluster, is_absent};
 
@@ -24,10 +24,7 @@ pub(super) async fn check(cluster: &Cluster, steps: &[Step]) -> Result<(), Error
         .filter(|step| step.object.stage() == Stage::Definitions && matches!(step.change, Change::Configured(_)));
     for step in changed {
         let object = &step.object;
-        let found = api(cluster, object).get_opt(object.name()).await;
-        let Some(found) = found.map_err(|error| cluster.failed(format!("reading {}", title(object)), error))? else {
-            continue;
-        };
+        let Some(found) = read(cluster, object).await? else { continue };
         let wanted = serde_json::to_value(object).map_err(|source| Error::Prepare { object: title(object), source })?;
         check_one(cluster, object, &found.data, &wanted).await?;
     }

@@ -69,7 +69,7 @@ pub(super) async fn find(
 /// Every object that some revision recorded, each once, in the reverse order of a rollout.
 ///
 /// # Errors
-/// When a revision cannot be read: once it is gone, nobody knows what there was.
+/// When a revision cannot be read: only revisions list the objects.
 pub(super) async fn objects(cluster: &Cluster, release: &Release) -> Result<Vec<Object>, Error> {
     let mut seen = BTreeSet::new();
     let mut objects = Vec::new();

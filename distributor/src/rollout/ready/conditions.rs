@@ -96,7 +96,7 @@ mod tests {
             with(one("Available", "Unknown", 2)),
             Readiness::Waiting("its condition Available is not True: R: m".to_owned())
         );
-        assert!(with(one("Sunny", "False", 2)).is_ready(), "nobody knows what that means");
+        assert!(with(one("Sunny", "False", 2)).is_ready(), "an unknown condition does not count");
         let both = json!({ "conditions": [{ "type": "Ready", "status": "False" }, { "type": "Available", "status": "True" }] });
         assert!(matches!(with(both), Readiness::Waiting(_)));
     }
