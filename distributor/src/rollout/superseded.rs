@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{DeleteParams, DynamicObject, Preconditions};
 use serde::Serialize;
 use vcmanifests::{Object, RELEASE, Stage};
@@ -126,18 +125,24 @@ pub(crate) fn not_ours(found: &DynamicObject) -> Option<String> {
     (is_secret && holds("data")).then(|| "somebody has put values into it".to_owned())
 }
 
-/// Who else applies an object of a release. Two that apply the same values do not conflict, so nobody refused it before.
+/// The field managers of tools that roll out manifests. An operator that applies what was rolled out with it is none of them: it
+/// fills the object in, and goes with it.
+const ROLLOUT_TOOLS: [&str; 6] =
+    ["argocd-controller", "helm", "helm-controller", "kubectl", "kustomize-controller", "Terraform"];
+
+/// Which other tool rolls out an object of a release. Two that apply the same values do not conflict, so nobody refused it before.
 fn shared_with(found: &DynamicObject) -> Option<String> {
     if let Some(helm) = found.metadata.annotations.as_ref().and_then(|all| all.get("meta.helm.sh/release-name")) {
         return Some(format!("it belongs to the Helm release {helm} too"));
     }
-    let mut managers = found.metadata.managed_fields.iter().flatten();
-    let is_other = |entry: &&ManagedFieldsEntry| {
-        entry.operation.as_deref() == Some("Apply")
-            && entry.subresource.is_none()
-            && entry.manager.as_deref() != Some(FIELD_MANAGER)
-    };
-    let other = managers.find(is_other)?.manager.as_deref()?;
+    let applying = found
+        .metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.operation.as_deref() == Some("Apply") && entry.subresource.is_none());
+    let other =
+        applying.filter_map(|entry| entry.manager.as_deref()).find(|manager| ROLLOUT_TOOLS.contains(manager))?;
     Some(format!("{other} applies it too"))
 }
 
@@ -212,7 +217,8 @@ mod tests {
         };
         assert_eq!(why(false, FIELD_MANAGER), None);
         assert!(why(true, FIELD_MANAGER).unwrap().contains("Helm release web"));
-        assert!(why(false, "argocd").unwrap().contains("argocd"));
+        assert!(why(false, "argocd-controller").unwrap().contains("argocd-controller"));
+        assert_eq!(why(false, "shop-operator"), None, "the operator of a release fills in its own webhook");
     }
 
     #[test]
