@@ -54,6 +54,19 @@ pub enum Error {
         release: String,
     },
 
+    /// An object that another tool rolls out.
+    #[error("applying {object}: {why}")]
+    #[diagnostic(help(
+        "nothing was changed; remove the object from one of the two, or take it over with --force-conflicts. Each tool removes or \
+         restores what it rolls out, so an object belongs to one"
+    ))]
+    OtherTool {
+        /// The object.
+        object: String,
+        /// Which tool.
+        why: String,
+    },
+
     /// A field would change that never can, of an object that is not deleted for that.
     #[error("applying {object}: {} cannot be changed once the object exists ({message})", fields.join(", "))]
     #[diagnostic(help(

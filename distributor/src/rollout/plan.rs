@@ -236,7 +236,7 @@ pub(super) async fn step(
             _ => Ok(Step::new(object, Change::Created)),
         };
     };
-    release::check(&object, &before)?;
+    release::check(&object, &before, force)?;
     if let Object::ClusterRoleBinding(binding) = &object {
         owner::check(cluster, binding, &before).await?;
     }

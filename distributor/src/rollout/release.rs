@@ -71,10 +71,40 @@ pub(crate) fn mark(found: &DynamicObject) -> Option<&str> {
     found.metadata.annotations.as_ref()?.get(RELEASE).map(String::as_str)
 }
 
-/// Refuses to apply an object that another release manages.
-pub(super) fn check(object: &Object, before: &DynamicObject) -> Result<(), Error> {
+/// The field managers of tools that roll out manifests. An operator that applies what was rolled out with it is none of them: it
+/// fills the object in, and goes with it.
+const ROLLOUT_TOOLS: [&str; 6] =
+    ["argocd-controller", "helm", "helm-controller", "kubectl", "kustomize-controller", "Terraform"];
+
+/// Which other tool rolls out an object of a release. Two that apply the same values do not
+/// conflict, so the API server says nothing.
+pub(super) fn shared_with(found: &DynamicObject) -> Option<String> {
+    if let Some(helm) = found.metadata.annotations.as_ref().and_then(|all| all.get("meta.helm.sh/release-name")) {
+        return Some(format!("it belongs to the Helm release {helm}"));
+    }
+    let applying = found
+        .metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.operation.as_deref() == Some("Apply") && entry.subresource.is_none());
+    let other =
+        applying.filter_map(|entry| entry.manager.as_deref()).find(|manager| ROLLOUT_TOOLS.contains(manager))?;
+    Some(format!("{other} applies it"))
+}
+
+/// Refuses to apply an object that another release manages, or another tool, unless `force` says to take it over from that tool.
+pub(super) fn check(object: &Object, before: &DynamicObject, force: bool) -> Result<(), Error> {
     let (wanted, theirs) = (object.annotation(RELEASE), mark(before));
-    if wanted == theirs || ours(before).is_none() {
+    if ours(before).is_none() {
+        // A namespace is made by one and used by many.
+        let is_checked = wanted.is_some() && !force && object.stage() != Stage::Namespace;
+        return match shared_with(before).filter(|_| is_checked) {
+            Some(why) => Err(Error::OtherTool { object: title(object), why }),
+            None => Ok(()),
+        };
+    }
+    if wanted == theirs {
         return Ok(());
     }
     let is_installed = || {
@@ -128,12 +158,34 @@ mod tests {
         };
         let labels = json!({ "app.kubernetes.io/managed-by": "vcdist" });
         let wanted = marked(Some("n/shop"));
-        assert!(check(&wanted, &before(Some("n/shop"), json!({}), "vcdist")).is_ok());
-        assert!(check(&wanted, &before(None, json!({}), "vcdist")).is_ok());
-        assert!(check(&wanted, &before(Some("n/other"), json!({}), "kubectl")).is_ok(), "it has let go of it");
-        let why = |object: &Object, before: &DynamicObject| check(object, before).unwrap_err().to_string();
+        assert!(check(&wanted, &before(Some("n/shop"), json!({}), "vcdist"), false).is_ok());
+        assert!(check(&wanted, &before(None, json!({}), "vcdist"), false).is_ok());
+        assert!(check(&wanted, &before(Some("n/other"), json!({}), "operator"), false).is_ok(), "it has let go of it");
+        let why = |object: &Object, before: &DynamicObject| check(object, before, true).unwrap_err().to_string();
         assert!(why(&wanted, &before(Some("n/other"), json!({}), "vcdist")).contains("n/other"));
         assert!(why(&wanted, &before(None, labels, "vcdist")).contains("VirtualCluster"));
         assert!(why(&marked(None), &before(Some("n/shop"), json!({}), "vcdist")).contains("n/shop"));
+    }
+
+    #[test]
+    fn what_another_tool_rolls_out_is_taken_over_only_if_it_is_said() {
+        let theirs = |annotations: Value, manager: &str| -> DynamicObject {
+            let managers = json!([{ "manager": manager, "operation": "Apply" }]);
+            let metadata = json!({ "name": "a", "annotations": annotations, "managedFields": managers });
+            serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+        };
+        let wanted = marked(Some("n/shop"));
+        let of_helm = theirs(json!({ "meta.helm.sh/release-name": "web" }), "any");
+        for (before, whose) in [(&of_helm, "Helm release web"), (&theirs(json!({}), "kubectl"), "kubectl applies")] {
+            let error = check(&wanted, before, false).unwrap_err().to_string();
+            assert!(error.starts_with("applying configmap/a: ") && error.contains(whose), "{error}");
+            assert!(check(&wanted, before, true).is_ok());
+            assert!(check(&marked(None), before, false).is_ok(), "the installation takes over from the role's kubectl");
+        }
+        assert!(check(&wanted, &theirs(json!({}), "some-controller"), false).is_ok());
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": "n", "annotations": { RELEASE: "n/shop" } } });
+        let namespace = Object::from_value(&namespace).unwrap().unwrap();
+        assert!(check(&namespace, &theirs(json!({}), "kubectl"), false).is_ok());
     }
 }

@@ -100,7 +100,7 @@ pub(super) async fn remove(cluster: &Cluster, removal: &Removal) -> Result<(), E
 pub(crate) fn not_ours_as(recorded: &Object, found: &DynamicObject) -> Option<String> {
     let Some(release) = recorded.annotation(RELEASE) else { return not_ours(found) };
     match release::mark(found) {
-        Some(mark) if mark == release => taken_over(found).or_else(|| shared_with(found)),
+        Some(mark) if mark == release => taken_over(found).or_else(|| release::shared_with(found)),
         Some(other) => Some(format!("it belongs to the release {other}")),
         None => Some(format!("it has no annotation {RELEASE}={release}")),
     }
@@ -123,27 +123,6 @@ pub(crate) fn not_ours(found: &DynamicObject) -> Option<String> {
     };
     let is_secret = found.types.as_ref().is_some_and(|types| types.kind == "Secret");
     (is_secret && holds("data")).then(|| "somebody has put values into it".to_owned())
-}
-
-/// The field managers of tools that roll out manifests. An operator that applies what was rolled out with it is none of them: it
-/// fills the object in, and goes with it.
-const ROLLOUT_TOOLS: [&str; 6] =
-    ["argocd-controller", "helm", "helm-controller", "kubectl", "kustomize-controller", "Terraform"];
-
-/// Which other tool rolls out an object of a release. Two that apply the same values do not conflict, so nobody refused it before.
-fn shared_with(found: &DynamicObject) -> Option<String> {
-    if let Some(helm) = found.metadata.annotations.as_ref().and_then(|all| all.get("meta.helm.sh/release-name")) {
-        return Some(format!("it belongs to the Helm release {helm} too"));
-    }
-    let applying = found
-        .metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .filter(|entry| entry.operation.as_deref() == Some("Apply") && entry.subresource.is_none());
-    let other =
-        applying.filter_map(|entry| entry.manager.as_deref()).find(|manager| ROLLOUT_TOOLS.contains(manager))?;
-    Some(format!("{other} applies it too"))
 }
 
 /// Who else an object belongs to by now.
