@@ -108,6 +108,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Exit, Error> {
     }
     ::lab::packages::ensure(packages::BUILD)?;
     ::lab::packages::ensure(packages::TEST)?;
+    // Tests of single crates use a lab's sshd too, and some of them run before the first lab.
+    ::lab::packages::ensure(&::lab::packages::for_lab(::lab::Containerd::default()))?;
     let steps = if arguments.steps.is_empty() { Step::value_variants() } else { &arguments.steps };
     let begun = Instant::now();
     let lane = |of: &[Step]| of.iter().filter(|step| steps.contains(step)).map(|step| done(*step)).collect::<Vec<_>>();
