@@ -76,8 +76,7 @@ pub(crate) fn mark(found: &DynamicObject) -> Option<&str> {
 const ROLLOUT_TOOLS: [&str; 6] =
     ["argocd-controller", "helm", "helm-controller", "kubectl", "kustomize-controller", "Terraform"];
 
-/// Which other tool rolls out an object of a release. Two that apply the same values do not
-/// conflict, so the API server says nothing.
+/// Which other tool rolls out an object. Two that apply the same values do not conflict, so the API server says nothing.
 pub(super) fn shared_with(found: &DynamicObject) -> Option<String> {
     if let Some(helm) = found.metadata.annotations.as_ref().and_then(|all| all.get("meta.helm.sh/release-name")) {
         return Some(format!("it belongs to the Helm release {helm}"));
@@ -99,10 +98,10 @@ pub(super) fn check(object: &Object, before: &DynamicObject, force: bool) -> Res
     if ours(before).is_none() {
         // A namespace is made by one and used by many.
         let is_checked = wanted.is_some() && !force && object.stage() != Stage::Namespace;
-        return match shared_with(before).filter(|_| is_checked) {
-            Some(why) => Err(Error::OtherTool { object: title(object), why }),
-            None => Ok(()),
-        };
+        if is_checked && let Some(why) = shared_with(before) {
+            return Err(Error::OtherTool { object: title(object), why });
+        }
+        return Ok(());
     }
     if wanted == theirs {
         return Ok(());
